@@ -1,0 +1,52 @@
+/**
+ * Ids are UUIDv7 in the database and read as `tok_01hx…` outside: TypeID, a bijection, so that a raw UUID is accepted
+ * wherever an id is. https://github.com/jetify-com/typeid/tree/main/spec
+ */
+export const idPrefixes = {
+  organization: 'org',
+  user: 'usr',
+  member: 'mem',
+  session: 'ses',
+  token: 'tok',
+  vpc: 'vpc',
+  event: 'evt',
+} as const
+
+export type Noun = keyof typeof idPrefixes
+
+const alphabet = '0123456789abcdefghjkmnpqrstvwxyz'
+const digitOf = new Map([...alphabet].map((character, digit) => [character, digit]))
+const uuidPattern = /^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$/i
+const suffixPattern = /^[0-7][0-9a-hjkmnp-tv-z]{25}$/
+
+export function encodeId(noun: Noun, uuid: string): string {
+  const hex = uuid.replaceAll('-', '')
+  let suffix = ''
+  // 128 bits in 26 digits of 5 bits: two bits of padding in front.
+  let bits = 2
+  let pending = 0
+  for (const character of hex) {
+    pending = (pending << 4) | Number.parseInt(character, 16)
+    bits += 4
+    while (bits >= 5) {
+      bits -= 5
+      suffix += alphabet[(pending >> bits) & 31]
+    }
+    pending &= (1 << bits) - 1
+  }
+  return `${idPrefixes[noun]}_${suffix}`
+}
+
+/** The UUID behind an id of this noun or behind a raw UUID; undefined for anything else. */
+export function decodeId(noun: Noun, id: string): string | undefined {
+  if (uuidPattern.test(id)) return dashed(id.toLowerCase().replaceAll('-', ''))
+  const prefix = `${idPrefixes[noun]}_`
+  const suffix = id.slice(prefix.length)
+  if (!id.startsWith(prefix) || !suffixPattern.test(suffix)) return undefined
+  let value = 0n
+  for (const character of suffix) value = (value << 5n) | BigInt(digitOf.get(character) ?? 0)
+  return dashed(value.toString(16).padStart(32, '0'))
+}
+
+const dashed = (hex: string) =>
+  `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`

@@ -1,0 +1,22 @@
+import { audit } from './audit.ts'
+import { auth } from './auth.ts'
+import type { Contract } from './dsl.ts'
+import { organizations } from './organizations.ts'
+import { sessions } from './sessions.ts'
+import { tokens } from './tokens.ts'
+import { vpcs } from './vpcs.ts'
+
+/** Everything a client may call. Start here: the server implements this object, the clients are derived from it. */
+export const contract = {
+  ...auth,
+  ...tokens,
+  ...sessions,
+  ...organizations,
+  ...vpcs,
+  ...audit,
+} satisfies Contract
+
+export type ApiContract = typeof contract
+
+/** Where it lives: below this path, on every server. */
+export const apiBase = '/v1/cli'

@@ -1,0 +1,24 @@
+/** The numbers that bound what a client may send. One home, so that form, command and server agree. */
+export const limits = {
+  bodyBytesMax: 1024 * 1024,
+  headerBytesMax: 16 * 1024,
+  requestTimeoutMs: 30_000,
+  pageSize: 50,
+  pageSizeMax: 200,
+  passwordLengthMin: 12,
+  passwordLengthMax: 256,
+  tokenExpiresDaysMax: 3650,
+  tokenGraceHoursMax: 720,
+  tokenLimitsMax: 50,
+  invitationDays: 7,
+  idempotencyHours: 24,
+} as const
+
+/** Failures before a pause: per account and per address within the window. */
+export const attemptLimits = {
+  account: { failuresMax: 10, windowMinutes: 15 },
+  address: { failuresMax: 30, windowMinutes: 15 },
+  token: { failuresMax: 100, windowMinutes: 1 },
+} as const
+
+export type AttemptKind = keyof typeof attemptLimits
