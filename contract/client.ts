@@ -56,12 +56,12 @@ export function createClient(table: Table, send: Send): Client {
       const search = new URLSearchParams()
       for (const key of query) {
         const value = take(key)
-        if (value !== undefined) search.set(key, String(value))
+        if (value !== undefined) search.set(key, `${value as string | number | boolean}`)
       }
       const hasBody = method === 'POST' || method === 'PATCH'
       const answer = await send({
         method,
-        path: search.size > 0 ? `${filled}?${search}` : filled,
+        path: search.size > 0 ? `${filled}?${search.toString()}` : filled,
         headers: { ...(hasBody ? { 'content-type': 'application/json' } : {}), ...options.headers },
         body: hasBody ? JSON.stringify(rest) : undefined,
       })

@@ -15,7 +15,7 @@ export const idPrefixes = {
 export type Noun = keyof typeof idPrefixes
 
 const alphabet = '0123456789abcdefghjkmnpqrstvwxyz'
-const digitOf = new Map([...alphabet].map((character, digit) => [character, digit]))
+const digitOf = new Map(Array.from(alphabet, (character, digit) => [character, digit]))
 const uuidPattern = /^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$/i
 const suffixPattern = /^[0-7][0-9a-hjkmnp-tv-z]{25}$/
 
