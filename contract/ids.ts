@@ -37,12 +37,12 @@ export function encodeId(noun: Noun, uuid: string): string {
   return `${idPrefixes[noun]}_${suffix}`
 }
 
-/** The UUID behind an id of this noun or behind a raw UUID; undefined for anything else. */
-export function decodeId(noun: Noun, id: string): string | undefined {
+/** The UUID behind an id of this noun (of any noun, without one) or behind a raw UUID; undefined for anything else. */
+export function decodeId(noun: Noun | undefined, id: string): string | undefined {
   if (uuidPattern.test(id)) return dashed(id.toLowerCase().replaceAll('-', ''))
-  const prefix = `${idPrefixes[noun]}_`
-  const suffix = id.slice(prefix.length)
-  if (!id.startsWith(prefix) || !suffixPattern.test(suffix)) return undefined
+  const prefix = noun ? idPrefixes[noun] : id.slice(0, id.indexOf('_'))
+  const suffix = id.slice(prefix.length + 1)
+  if (!id.startsWith(`${prefix}_`) || !suffixPattern.test(suffix)) return undefined
   let value = 0n
   for (const character of suffix) value = (value << 5n) | BigInt(digitOf.get(character) ?? 0)
   return dashed(value.toString(16).padStart(32, '0'))

@@ -20,3 +20,5 @@ export type ApiContract = typeof contract
 
 /** Where it lives: below this path, on every server. */
 export const apiBase = '/v1/cli'
+
+export type { Access, Input, Output, Request, Route } from './dsl.ts'

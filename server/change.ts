@@ -1,0 +1,34 @@
+import { appendEvents, type AuditEntry } from './audit/append.ts'
+import type { Caller, Ctx } from './context.ts'
+import { claimKey, keepAnswer } from './http/idempotency.ts'
+import { statement, transaction, type Tx } from './store/database.ts'
+
+/** Who listens for what: `delivery` is told that something about an organization's desired state changed. */
+export type Wake = 'delivery'
+
+export type Changed<Result> = {
+  result: Result
+  audit: AuditEntry | AuditEntry[]
+  wake?: Wake
+}
+
+const notify = statement('change.notify', 'select pg_notify($1, $2)')
+
+/**
+ * The only way to change something: rows, audit and wake-up commit together or not at all. A repeated POST (idempotency-key) is
+ * settled in here as well: the key is claimed in the same transaction, and `result` is what the repetition will be answered, so a
+ * value that is shown once is added by the handler after this returns.
+ */
+export async function change<Result>(ctx: Ctx, work: (tx: Tx) => Promise<Changed<Result>>): Promise<Result> {
+  const caller = ctx.caller as Caller | null
+  const key = caller && ctx.request.idempotencyKey
+  return transaction(ctx.db, async (tx, last) => {
+    if (key) await claimKey(tx, caller, key, ctx.request.route)
+    const { result, audit, wake } = await work(tx)
+    if (key) last(keepAnswer(tx, caller, key, result))
+    if (wake) last(tx.query({ ...notify, values: [wake, caller?.organization?.id ?? ''] }))
+    // Last, because it holds the end of the organization's chain until the commit.
+    last(appendEvents(tx, ctx, audit))
+    return result
+  })
+}

@@ -1,0 +1,34 @@
+import { limits } from '@1ctl/contract/limits'
+import type { Logger } from 'pino'
+import { dropOldPartitions, ensurePartitions } from './audit/retention.ts'
+import { type Database, execute, statement } from './store/database.ts'
+
+const sweeps = [
+  statement(
+    'sweep.sessions',
+    "delete from sessions where expires_at <= now() or last_seen_at <= now() - interval '7 days'",
+  ),
+  statement('sweep.attempts', 'delete from attempts where until <= now()'),
+  statement(
+    'sweep.idempotency',
+    `delete from idempotency_keys where created_at <= now() - interval '${limits.idempotencyHours} hours'`,
+  ),
+  statement('sweep.invitations', 'delete from members where user_id is null and invited_until <= now()'),
+]
+
+/** What has ended by time is removed by the hour. Nothing relies on it: every statement looks at the time itself. */
+export async function housekeep(db: Database, auditMonths: number | undefined): Promise<void> {
+  await ensurePartitions(db)
+  if (auditMonths !== undefined) await dropOldPartitions(db, auditMonths)
+  for (const sweep of sweeps) await execute(db, sweep)
+}
+
+export function housekeepHourly(db: Database, auditMonths: number | undefined, log: Logger): () => void {
+  const run = () =>
+    void housekeep(db, auditMonths).catch((error: unknown) =>
+      log.warn(error, 'housekeeping failed; it runs again in an hour'),
+    )
+  run()
+  const timer = setInterval(run, 3_600_000).unref()
+  return () => clearInterval(timer)
+}

@@ -1,0 +1,220 @@
+import { type ApiContract, apiBase, contract, type Route } from '@1ctl/contract'
+import type { Problem } from '@1ctl/contract/errors'
+import { decodeId } from '@1ctl/contract/ids'
+import { jsonSchema } from '@1ctl/contract/openapi'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { z } from 'zod'
+import { admit } from '../access.ts'
+import { appendEvents } from '../audit/append.ts'
+import type { AnswerParts, Api, Caller, Ctx, Platform, RequestFacts } from '../context.ts'
+import { type CallerRow, type Credential, findCaller, hashOf, noteUse, toCaller } from '../identity/callers.ts'
+import { organizationNotFound } from '../identity/organizations.ts'
+import { invalid, Refusal } from '../refusal.ts'
+import { readSessionCookie } from './cookie.ts'
+import { earlierAnswer, Replay } from './idempotency.ts'
+import { refuseForeignOrigin } from './origin.ts'
+import type { View } from './view.ts'
+
+/** One implementation per route of the contract: a function, or a view (one statement for caller and rows). */
+export type Implementation = { [K in keyof ApiContract]: Api[K] | View<K> }
+
+/** The path of every request: parse, find the caller, let in, answer. A wrong input is reported only to someone who was let in. */
+export function mount(
+  app: FastifyInstance,
+  platform: Platform,
+  implementation: Implementation,
+  publicUrl: string | undefined,
+) {
+  for (const [name, route] of Object.entries(contract) as [keyof ApiContract, Route][]) {
+    const implemented = implementation[name] as unknown as Handler | AnyView
+    app.route({
+      method: route.method,
+      url: apiBase + route.path.replaceAll(/\{(\w+)\}/g, ':$1'),
+      // Only for the answer: what the contract does not list does not leave the server.
+      schema: { response: { '2xx': jsonSchema(route.output, 'output') } },
+      config: { name },
+      handler: (request, reply) => serve(platform, { name, route, implemented, publicUrl }, request, reply),
+    })
+  }
+}
+
+type Handler = (ctx: Ctx, input: unknown) => Promise<object>
+type AnyView = View<keyof ApiContract>
+type Mounted = { name: string; route: Route; implemented: Handler | AnyView; publicUrl: string | undefined }
+
+async function serve(platform: Platform, mounted: Mounted, request: FastifyRequest, reply: FastifyReply) {
+  const { route, implemented } = mounted
+  const facts = factsOf(request, mounted)
+  const answer: AnswerParts = {}
+  let caller: Caller | null = null
+  try {
+    const input = parse(mounted, request)
+    let rows: unknown[] = []
+    if (route.access !== 'public') {
+      const credential = credentialOf(request, facts, mounted)
+      if (credential) {
+        const found = input.values
+          ? await findWithRows(platform, implemented as AnyView, credential, input.values)
+          : await findCaller(platform.db, credential)
+        caller = await settle(platform, credential, found, facts)
+        rows = found && 'rows' in found ? (found.rows as unknown[]) : []
+      }
+    }
+    const ctx = admit(platform, route, caller, { request: facts, answer })
+    if (caller?.token?.expiresAt) reply.header('x-satusky-token-expires-at', caller.token.expiresAt)
+    if (!input.ok) throw input.refusal
+    const earlier =
+      caller && facts.idempotencyKey
+        ? await earlierAnswer(platform.db, caller, facts.idempotencyKey, facts.route)
+        : undefined
+    const output =
+      earlier ??
+      (typeof implemented === 'object'
+        ? implemented.present(rows as never[], input.value as never, caller as Caller)
+        : await implemented(ctx, input.value).catch((error: unknown) => replayed(platform, caller, facts, error)))
+    reply.code(answer.status ?? route.status ?? 200)
+    if (answer.cookie) reply.header('set-cookie', answer.cookie)
+    return reply.send(output)
+  } catch (error) {
+    if (error instanceof Refusal && isAudited(error)) await auditRefusal(platform, caller, facts, request, error)
+    throw error
+  }
+}
+
+function factsOf(request: FastifyRequest, { name, route }: Mounted): RequestFacts {
+  const key = request.headers['idempotency-key']
+  return {
+    id: request.id,
+    route: name,
+    address: request.ip,
+    agent: request.headers['user-agent']?.slice(0, 300) ?? '',
+    secure: request.protocol === 'https',
+    idempotencyKey: route.method === 'POST' && typeof key === 'string' && key !== '' ? key.slice(0, 255) : undefined,
+  }
+}
+
+/** The input, or why it is none; for a view also the parameters of its statement. */
+type Parsed =
+  | { ok: true; value: Record<string, unknown>; values: unknown[] | undefined }
+  | { ok: false; refusal: unknown; values?: undefined }
+
+function parse({ route, implemented }: Mounted, request: FastifyRequest): Parsed {
+  try {
+    const value = {
+      ...(request.params as Record<string, string>),
+      ...part(route.query ?? nothing, request.query, 'invalid_query'),
+      ...part(route.body ?? nothing, request.body ?? (route.body ? undefined : {}), 'invalid_body'),
+    }
+    return { ok: true, value, values: typeof implemented === 'object' ? implemented.values(value as never) : undefined }
+  } catch (refusal) {
+    return { ok: false, refusal }
+  }
+}
+
+const nothing = z.strictObject({})
+
+function part(schema: z.ZodObject, given: unknown, code: 'invalid_body' | 'invalid_query'): Record<string, unknown> {
+  // A body that could not be read (json.ts), kept until the caller is known.
+  if (given instanceof Refusal) throw given
+  const result = schema.safeParse(given)
+  if (!result.success) throw invalid(code, result.error.issues.flatMap(problemsOf))
+  return result.data
+}
+
+function problemsOf(issue: z.core.$ZodIssue): Problem[] {
+  const path = issue.path.map(String)
+  if (issue.code === 'unrecognized_keys')
+    return issue.keys.map((key) => ({ path: [...path, key].join('.'), message: 'is not known here' }))
+  // zod's own wording starts with "Invalid input: ".
+  return [{ path: path.join('.'), message: issue.message.replace(/^Invalid input: /, '') }]
+}
+
+function credentialOf(
+  request: FastifyRequest,
+  facts: RequestFacts,
+  { route, publicUrl }: Mounted,
+): Credential | undefined {
+  const organization = (request.params as Record<string, string>)['organization']
+  const inOrganization = organization === undefined ? null : (decodeId('organization', organization) ?? organization)
+  const token = tokenOf(request)
+  if (token !== undefined) return { kind: 'token', hash: hashOf(token), inOrganization }
+  const session = readSessionCookie(request.headers.cookie, facts.secure)
+  if (session === undefined) return undefined
+  if (route.method !== 'GET') refuseForeignOrigin(request, publicUrl)
+  return { kind: 'session', hash: hashOf(session), inOrganization }
+}
+
+export function tokenOf({ headers }: FastifyRequest): string | undefined {
+  const key = headers['x-satusky-api-key']
+  if (typeof key === 'string' && key !== '') return key
+  return /^bearer +(\S+)$/i.exec(headers.authorization ?? '')?.[1]
+}
+
+async function findWithRows({ db }: Platform, view: AnyView, { kind, hash }: Credential, values: unknown[]) {
+  const { name, text } = view.statements[kind]
+  const { rows } = await db.query<CallerRow & { rows: unknown[] }>({ name, text, values: [hash, ...values] })
+  return rows[0]
+}
+
+/** The caller behind what was found, or the refusal; a token that does not count is counted against its address. */
+export async function settle(
+  platform: Platform,
+  credential: Credential,
+  found: CallerRow | undefined,
+  facts: RequestFacts,
+) {
+  const { kind, inOrganization } = credential
+  try {
+    const caller = toCaller(kind, found)
+    if (
+      inOrganization !== null &&
+      caller.organization?.id !== inOrganization &&
+      caller.organization?.name !== inOrganization
+    )
+      throw organizationNotFound(inOrganization)
+    if (found?.stale)
+      noteUse(platform.db, kind, found.id, facts.address).catch((error: unknown) =>
+        platform.log.warn(error, 'last use not noted'),
+      )
+    return caller
+  } catch (error) {
+    if (kind === 'token' && error instanceof Refusal && error.status !== 404)
+      await platform.attempts.count('token', facts.address)
+    throw error
+  }
+}
+
+async function replayed(
+  platform: Platform,
+  caller: Caller | null,
+  facts: RequestFacts,
+  error: unknown,
+): Promise<object> {
+  if (!(error instanceof Replay) || !caller || !facts.idempotencyKey) throw error
+  const answer = await earlierAnswer(platform.db, caller, facts.idempotencyKey, facts.route)
+  if (!answer) throw error
+  return answer
+}
+
+/** "No" to who is calling, and "no" to what they want, but not "you made a typing mistake". */
+const isAudited = ({ status, audit }: Refusal) => audit !== false && [401, 403, 409, 429].includes(status)
+
+async function auditRefusal(
+  platform: Platform,
+  caller: Caller | null,
+  facts: RequestFacts,
+  request: FastifyRequest,
+  refusal: Refusal,
+) {
+  const { code, audit } = refusal
+  await appendEvents(
+    platform.db,
+    { caller, request: facts },
+    {
+      outcome: 'refused',
+      code,
+      detail: { path: request.url.split('?', 1)[0] },
+      ...(audit ? { object: audit.object } : {}),
+    },
+  )
+}

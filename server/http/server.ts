@@ -1,0 +1,163 @@
+import type { Socket } from 'node:net'
+import helmet from '@fastify/helmet'
+import { apiBase } from '@1ctl/contract'
+import type { ErrorCode } from '@1ctl/contract/errors'
+import { limits } from '@1ctl/contract/limits'
+import { openapi } from '@1ctl/contract/openapi'
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import type { Platform } from '../context.ts'
+import { implementation } from '../implementation.ts'
+import type { Metrics } from '../observe/metrics.ts'
+import { Refusal } from '../refusal.ts'
+import { version } from '../version.ts'
+import { type Dashboard, serveDashboard } from './dashboard.ts'
+import { errorBody, toRefusal } from './errors.ts'
+import { acceptJson } from './json.ts'
+import { mount } from './mount.ts'
+import { operate } from './operate.ts'
+
+export type HttpOptions = {
+  tls?: { cert: Buffer; key: Buffer } | undefined
+  publicUrl?: string | undefined
+  trustProxy: boolean
+  dashboard: Dashboard | undefined
+}
+
+/** The HTTP side of the product, not yet listening: the contract, the dashboard, and what operators ask (health, metrics). */
+export async function createHttp(platform: Platform, metrics: Metrics, options: HttpOptions): Promise<FastifyInstance> {
+  const app = Fastify({
+    loggerInstance: platform.log,
+    disableRequestLogging: true,
+    trustProxy: options.trustProxy,
+    genReqId: requestId,
+    bodyLimit: limits.bodyBytesMax,
+    requestTimeout: limits.requestTimeoutMs,
+    keepAliveTimeout: 72_000,
+    exposeHeadRoutes: false,
+    routerOptions: { maxParamLength: 500 },
+    http: { maxHeaderSize: limits.headerBytesMax, headersTimeout: limits.requestTimeoutMs },
+    ...(options.tls ? { https: { ...options.tls, maxHeaderSize: limits.headerBytesMax } } : {}),
+    clientErrorHandler: answerBrokenRequest,
+    // A request that arrives while the server closes is answered, not reset: the load balancer may not know yet.
+    return503OnClosing: false,
+    forceCloseConnections: 'idle',
+    frameworkErrors: refuse,
+  } as object) as unknown as FastifyInstance
+
+  await app.register(helmet, {
+    contentSecurityPolicy: {
+      useDefaults: false,
+      directives: {
+        defaultSrc: ["'self'"],
+        scriptSrc: ["'self'"],
+        styleSrc: ["'self'"],
+        imgSrc: ["'self'", 'data:'],
+        connectSrc: ["'self'"],
+        objectSrc: ["'none'"],
+        baseUri: ["'none'"],
+        formAction: ["'self'"],
+        frameAncestors: ["'none'"],
+      },
+    },
+    hsts: options.tls !== undefined || options.publicUrl?.startsWith('https:') ? { maxAge: 31_536_000 } : false,
+    referrerPolicy: { policy: 'no-referrer' },
+  })
+  app.addHook('onRequest', (request, reply, done) => {
+    reply.header('x-request-id', request.id)
+    reply.header('cache-control', 'no-store')
+    done()
+  })
+  app.addHook('onResponse', (request, reply, done) => {
+    observe(platform, metrics, request, reply)
+    done()
+  })
+  app.setErrorHandler(refuse)
+  acceptJson(app)
+  mount(app, platform, implementation, options.publicUrl)
+  const description = JSON.stringify(openapi(version))
+  app.get(`${apiBase}/openapi.json`, (_request, reply) => reply.type('application/json').send(description))
+  operate(app, platform, metrics)
+  const page = options.dashboard && serveDashboard(app, options.dashboard)
+  app.setNotFoundHandler((request, reply) => {
+    if (
+      page &&
+      request.method === 'GET' &&
+      !request.url.startsWith('/v1/') &&
+      request.headers.accept?.includes('text/html')
+    )
+      return page(reply)
+    return refuse(notFound(app, request), request, reply)
+  })
+  return app
+
+  function refuse(error: unknown, request: FastifyRequest, reply: FastifyReply) {
+    const refusal = toRefusal(error, platform.log, request.id)
+    return reply
+      .code(refusal.status)
+      .headers(refusal.headers)
+      .type('application/json')
+      .send(JSON.stringify(errorBody(refusal, request.id)))
+  }
+}
+
+function notFound(app: FastifyInstance, { method, url }: FastifyRequest): Refusal {
+  const path = url.split('?', 1)[0] ?? ''
+  const allowed = (['GET', 'POST', 'PATCH', 'DELETE'] as const).filter(
+    (other) => app.findRoute({ method: other, url: path }) !== null,
+  )
+  if (allowed.length > 0)
+    return new Refusal('method_not_allowed', `${method} is not possible here; ${allowed.join(', ')} is.`, {
+      headers: { allow: allowed.join(', ') },
+    })
+  return new Refusal('endpoint_not_found', `There is nothing at ${method} ${path}.`, {
+    hint: `The API is below ${apiBase}; its description is at ${apiBase}/openapi.json.`,
+  })
+}
+
+/** One line for what changed something or was refused; a successful read is a number in the metrics. */
+function observe({ log }: Platform, metrics: Metrics, request: FastifyRequest, reply: FastifyReply) {
+  const { config } = request.routeOptions
+  const route = 'name' in config ? String(config.name) : 'other'
+  metrics.requests.labels(route, request.method, String(reply.statusCode)).observe(reply.elapsedTime / 1000)
+  if (request.method === 'GET' && reply.statusCode < 400) return
+  log.info(
+    {
+      requestId: request.id,
+      method: request.method,
+      // Without the query, in which a person may have put anything.
+      path: request.url.split('?', 1)[0],
+      status: reply.statusCode,
+      ms: Math.round(reply.elapsedTime),
+      address: request.ip,
+    },
+    'request',
+  )
+}
+
+const processId = Date.now().toString(36)
+let counter = 0
+const requestId = () => `req_${processId}${(++counter).toString(36).padStart(6, '0')}`
+
+/** What Node refuses before there is a request: headers too large, a timeout, no HTTP at all. */
+function answerBrokenRequest(error: Error & { code?: string }, socket: Socket) {
+  if (socket.destroyed || !socket.writable || error.code === 'ECONNRESET') return void socket.destroy()
+  const [code, status, message] = brokenRequests[error.code ?? ''] ?? brokenRequest
+  const body = JSON.stringify(errorBody(new Refusal(code, message), requestId()))
+  socket.end(
+    `HTTP/1.1 ${status}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
+  )
+}
+
+const brokenRequest: [ErrorCode, string, string] = [
+  'invalid_request',
+  '400 Bad Request',
+  'This is not a well-formed HTTP request.',
+]
+const brokenRequests: Record<string, [ErrorCode, string, string]> = {
+  HPE_HEADER_OVERFLOW: [
+    'headers_too_large',
+    '431 Request Header Fields Too Large',
+    'The headers are larger than 16 KiB.',
+  ],
+  ERR_HTTP_REQUEST_TIMEOUT: ['request_timeout', '408 Request Timeout', 'The request did not arrive within 30 seconds.'],
+}

@@ -1,0 +1,47 @@
+import { type AttemptKind, attemptLimits } from '@1ctl/contract/limits'
+import { Refusal } from '../refusal.ts'
+import { type Database, execute, row, statement } from '../store/database.ts'
+
+/**
+ * Failed sign-ins and bad tokens, counted in the database so that several processes count together. An attempt is counted before the
+ * answer is known and taken back when it was good: a burst of parallel guesses cannot slip past the limit.
+ */
+export type Attempts = ReturnType<typeof attemptsIn>
+
+const count = statement<{ failures: number; waitSeconds: number }>(
+  'attempts.count',
+  `insert into attempts as a (key, failures, until) values ($1, 1, now() + $2::interval)
+   on conflict (key) do update set
+     failures = case when a.until <= now() then 1 else a.failures + 1 end,
+     until = case when a.until <= now() then excluded.until else a.until end
+   returning failures, ceil(extract(epoch from until - now()))::int as "waitSeconds"`,
+)
+const takeBack = statement(
+  'attempts.takeBack',
+  'update attempts set failures = failures - 1 where key = $1 and failures > 0',
+)
+const forget = statement('attempts.forget', 'delete from attempts where key = $1')
+
+export const attemptsIn = (db: Database) => ({
+  /** Counts one; refuses when there were too many. Returns how many are left. */
+  async count(kind: AttemptKind, who: string): Promise<number> {
+    const { failuresMax, windowMinutes } = attemptLimits[kind]
+    const counted = await row(db, count, [`${kind} ${who}`, `${windowMinutes} minutes`])
+    if (!counted) throw new Error('attempts.count returned no row')
+    if (counted.failures > failuresMax)
+      throw new Refusal(
+        'too_many_attempts',
+        `Too many failed attempts. Try again in ${inWords(counted.waitSeconds)}.`,
+        {
+          headers: { 'retry-after': String(counted.waitSeconds) },
+          // The first one over the limit is worth an audit row, the flood behind it is not.
+          details: { retryAfterSeconds: counted.waitSeconds, first: counted.failures === failuresMax + 1 },
+        },
+      )
+    return failuresMax - counted.failures
+  },
+  takeBack: (kind: AttemptKind, who: string) => execute(db, takeBack, [`${kind} ${who}`]),
+  forget: (kind: AttemptKind, who: string) => execute(db, forget, [`${kind} ${who}`]),
+})
+
+const inWords = (seconds: number) => (seconds < 90 ? `${seconds} seconds` : `${Math.ceil(seconds / 60)} minutes`)

@@ -1,0 +1,127 @@
+import { randomBytes } from 'node:crypto'
+import { encodeId } from '@1ctl/contract/ids'
+import { namespaceOf } from '@1ctl/contract/names'
+import type { Role, Scope } from '@1ctl/contract/permissions'
+import { formatToken } from '@1ctl/contract/token-format'
+import { installationChain } from '../audit/append.ts'
+import { change } from '../change.ts'
+import type { Api } from '../context.ts'
+import { pageValues, toPage, view } from '../http/view.ts'
+import { Refusal } from '../refusal.ts'
+import { execute, rfc3339, row, sqlState, statement, type Tx, uniqueViolation } from '../store/database.ts'
+import { uuidv7 } from '../store/uuid.ts'
+import { insertToken } from './tokens.ts'
+
+type OrganizationRow = { id: string; name: string; created_at: string; role: Role }
+
+const present = ({ id, name, created_at, role }: OrganizationRow) => ({
+  id: encodeId('organization', id),
+  name,
+  createdAt: rfc3339(created_at),
+  role,
+})
+
+export const organizationList = view('organizationList', {
+  sql: `select o.id, o.name, o.created_at, m.role from members m join organizations o on o.id = m.organization_id
+        where m.user_id = caller.user_id and (not caller.is_token or o.id = caller.organization_id)
+          and ($2::uuid is null or o.id < $2)
+        order by o.id desc limit $3`,
+  values: (input) => pageValues('organization', input),
+  present: (rows: OrganizationRow[], input) => toPage('organization', rows, input, present),
+})
+
+// The organization of the path is the caller's here: callers.ts looked the membership up in it.
+const byId = statement<{ id: string; name: string; created_at: string }>(
+  'organizations.byId',
+  'select id, name, created_at from organizations where id = $1',
+)
+export const organizationView: Api['organizationView'] = async (ctx) => {
+  const found = await row(ctx.db, byId, [ctx.caller.organization.id])
+  if (!found) throw organizationNotFound(ctx.caller.organization.name)
+  return present({ ...found, role: ctx.caller.role })
+}
+
+export const organizationCreate: Api['organizationCreate'] = async (ctx, { name }) => {
+  const { userId, email } = ctx.caller
+  const token = formatToken(randomBytes(64))
+  const founded = await change(ctx, async (tx) => {
+    const organization = await found(tx, {
+      name,
+      owner: { id: userId, email },
+      token: { value: token, scopes: ['admin'] },
+    })
+    return {
+      result: present(organization),
+      audit: { chain: organization.id, object: { type: 'organization', id: organization.id, name } },
+      wake: 'delivery',
+    }
+  }).catch(nameTaken(name))
+  return { ...founded, token }
+}
+
+const rename = statement<{ id: string; name: string; created_at: string }>(
+  'organizations.rename',
+  'update organizations set name = $2 where id = $1 returning id, name, created_at',
+)
+export const organizationPatch: Api['organizationPatch'] = (ctx, { name }) =>
+  change(ctx, async (tx) => {
+    const { organization, role } = ctx.caller
+    const renamed = await row(tx, rename, [organization.id, name])
+    if (!renamed) throw organizationNotFound(organization.name)
+    const audit = { object: { type: 'organization' as const, ...organization }, detail: { name } }
+    return { result: present({ ...renamed, role }), audit }
+  }).catch(nameTaken(name))
+
+const remove = statement('organizations.delete', 'delete from organizations where id = $1')
+export const organizationDelete: Api['organizationDelete'] = async (ctx, { confirm }) => {
+  const { organization } = ctx.caller
+  if (confirm !== organization.name)
+    throw new Refusal('confirmation_needed', `Deleting "${organization.name}" deletes everything in it.`, {
+      hint: `Confirm with its name: ?confirm=${organization.name}`,
+    })
+  await change(ctx, async (tx) => {
+    await execute(tx, remove, [organization.id])
+    const object = { type: 'organization' as const, ...organization }
+    // In its own chain, which stays, and where someone will look for an organization that is gone.
+    return { result: undefined, audit: [{ object }, { object, chain: installationChain }], wake: 'delivery' }
+  })
+  return {}
+}
+
+const insertOrganization = statement<{ created_at: string }>(
+  'organizations.insert',
+  `with chain as (insert into audit_heads (chain) values ($1)),
+     vpc as (insert into vpcs (id, organization_id, name, namespace) values ($3, $1, 'default', $4)),
+     owner as (insert into members (id, organization_id, user_id, email, role) values ($5, $1, $6, $7, 'owner'))
+   insert into organizations (id, name) values ($1, $2) returning created_at`,
+)
+/** An organization as it starts: its audit chain, the VPC `default`, an owner and one token. */
+export async function found(
+  tx: Tx,
+  {
+    name,
+    owner,
+    token,
+  }: { name: string; owner: { id: string; email: string }; token: { value: string; scopes: Scope[] } },
+): Promise<OrganizationRow> {
+  const id = uuidv7()
+  const namespace = namespaceOf(name, 'default')
+  const created = await row(tx, insertOrganization, [id, name, uuidv7(), namespace, uuidv7(), owner.id, owner.email])
+  const unlimited = { vpcs: null, apps: null, expiresAfter: null }
+  const creator = { userId: owner.id, organization: { id } }
+  await insertToken(tx, creator, { name: 'admin', ...token, ...unlimited })
+  return { id, name, created_at: created?.created_at ?? '', role: 'owner' }
+}
+
+export const nameTaken =
+  (name: string) =>
+  (error: unknown): never => {
+    if (sqlState(error) === uniqueViolation)
+      throw new Refusal('name_taken', `The name "${name}" is taken.`, {
+        hint: 'Choose another. A namespace keeps the name its organization had when the VPC was made, also after a rename.',
+      })
+    throw error
+  }
+
+export const organizationNotFound = (ref: string) =>
+  new Refusal('organization_not_found', `No organization "${ref}" of yours.`, { hint: 'See them with: 1ctl org list' })

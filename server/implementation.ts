@@ -1,0 +1,52 @@
+import { adminAuditList, adminAuditVerify, auditList, auditVerify } from './audit/audit.ts'
+import type { Implementation } from './http/mount.ts'
+import { meView } from './identity/me.ts'
+import { memberDelete, memberInvite, memberList, memberPatch } from './identity/members.ts'
+import {
+  organizationCreate,
+  organizationDelete,
+  organizationList,
+  organizationPatch,
+  organizationView,
+} from './identity/organizations.ts'
+import { sessionList, sessionRevoke, sessionRevokeAll } from './identity/sessions.ts'
+import { invitationAccept, passwordChange, sessionCreate, sessionEnd, sessionSwitch } from './identity/sign-in.ts'
+import { tokenCreate, tokenDelete, tokenList, tokenPatch, tokenRotate, tokenView } from './identity/tokens.ts'
+import { vpcCreate, vpcDelete, vpcList, vpcPatch, vpcView } from './identity/vpcs.ts'
+
+/** The whole API: a route of the contract that is missing here, or one too many, does not compile. */
+export const implementation: Implementation = {
+  sessionCreate,
+  sessionSwitch,
+  sessionEnd,
+  meView,
+  invitationAccept,
+  passwordChange,
+  tokenList,
+  tokenCreate,
+  tokenView,
+  tokenPatch,
+  tokenDelete,
+  tokenRotate,
+  sessionList,
+  sessionRevokeAll,
+  sessionRevoke,
+  organizationList,
+  organizationCreate,
+  organizationView,
+  organizationPatch,
+  organizationDelete,
+  memberList,
+  memberInvite,
+  memberPatch,
+  memberDelete,
+  vpcList,
+  vpcCreate,
+  vpcView,
+  vpcPatch,
+  vpcDelete,
+  auditList,
+  auditVerify,
+  adminAuditList,
+  adminAuditVerify,
+}

@@ -1,0 +1,94 @@
+import pg from 'pg'
+
+/** A named statement: PostgreSQL parses and plans it once a connection. */
+export type Statement<Row> = { readonly name: string; readonly text: string; readonly row?: Row }
+
+export const statement = <Row = never>(name: string, text: string): Statement<Row> => ({ name, text })
+
+export type Database = pg.Pool
+
+declare const inTransaction: unique symbol
+/** A connection inside a transaction. Only `transaction` makes one, so a function that asks for it cannot get the pool. */
+export type Tx = pg.PoolClient & { readonly [inTransaction]: true }
+
+type Queryable = pg.Pool | pg.PoolClient
+
+export async function rows<Row>(db: Queryable, { name, text }: Statement<Row>, values: unknown[] = []): Promise<Row[]> {
+  const result = await db.query({ name, text, values })
+  return result.rows as Row[]
+}
+
+export async function row<Row>(db: Queryable, what: Statement<Row>, values: unknown[] = []): Promise<Row | undefined> {
+  return (await rows(db, what, values))[0]
+}
+
+/** How many rows it touched. */
+export async function execute(db: Queryable, { name, text }: Statement<unknown>, values: unknown[] = []) {
+  return (await db.query({ name, text, values })).rowCount ?? 0
+}
+
+/**
+ * Runs `work` in one transaction. Statements handed to `last` travel together with the commit, so their promise is not awaited by
+ * `work`; if one fails, nothing is committed.
+ */
+export async function transaction<Result>(
+  db: Database,
+  work: (tx: Tx, last: (statement: Promise<unknown>) => void) => Promise<Result>,
+): Promise<Result> {
+  const client = await db.connect()
+  const closing: Promise<unknown>[] = []
+  let broken: Error | undefined
+  try {
+    // Not awaited: the connection is pipelined, so `begin` travels with the first statement.
+    closing.push(client.query('begin'))
+    const result = await work(client as Tx, (statement) => closing.push(statement))
+    await Promise.all([...closing, client.query('commit')])
+    return result
+  } catch (error) {
+    await Promise.allSettled(closing)
+    await client.query('rollback').catch((failure: unknown) => {
+      broken = failure instanceof Error ? failure : new Error('rollback failed')
+    })
+    throw error
+  } finally {
+    client.release(broken)
+  }
+}
+
+export type Connection = { connectionString: string } | { host: string; port: number; user: string; database: string }
+
+export function openDatabase(connection: Connection, failed: (error: Error) => void): Database {
+  const db = new pg.Pool({
+    ...connection,
+    max: 20,
+    // Statements of one transaction need not wait for each other's answer; see `transaction`.
+    pipeline: true,
+    connectionTimeoutMillis: 5_000,
+    idleTimeoutMillis: 60_000,
+    application_name: '1ctl',
+    // The server ends a statement before the request's own timeout does, so that no answer is sent for work still going on.
+    options: '-c timezone=UTC -c statement_timeout=20s -c lock_timeout=10s -c idle_in_transaction_session_timeout=30s',
+    types: { getTypeParser: (oid: number, format?: 'text' | 'binary') => parserOf(oid, format) },
+  } as pg.PoolConfig)
+  db.on('error', failed)
+  return db
+}
+
+// Times stay text: making a Date and printing it again costs a quarter of a hot request.
+const timestamptz = 1184
+const int8 = 20
+function parserOf(oid: number, format: 'text' | 'binary' | undefined): unknown {
+  if (oid === timestamptz) return rfc3339
+  if (oid === int8) return Number
+  return pg.types.getTypeParser(oid, format)
+}
+
+/** PostgreSQL's `2026-07-26 10:00:00.5+00` (and JSON's `…T…+00:00`) as RFC 3339. The session's time zone is UTC. */
+export const rfc3339 = (text: string) => `${text.slice(0, 10)}T${text.slice(11, text.indexOf('+', 11))}Z`
+
+/** PostgreSQL's own code of an error, such as 23505 for a name that is taken. */
+export function sqlState(error: unknown): string | undefined {
+  return error instanceof pg.DatabaseError ? error.code : undefined
+}
+export const uniqueViolation = '23505'
+export const foreignKeyViolation = '23503'
