@@ -1,7 +1,7 @@
 import { limits } from '@1ctl/contract/limits'
 import type { Logger } from 'pino'
 import { dropOldPartitions, ensurePartitions } from './audit/retention.ts'
-import { type Database, execute, statement } from './store/database.ts'
+import { type Database, execute, sqlState, statement } from './store/database.ts'
 
 const sweeps = [
   statement(
@@ -17,18 +17,23 @@ const sweeps = [
 ]
 
 /** What has ended by time is removed by the hour. Nothing relies on it: every statement looks at the time itself. */
-export async function housekeep(db: Database, auditMonths: number | undefined): Promise<void> {
-  await ensurePartitions(db)
+export async function housekeep(db: Database, auditMonths: number | undefined, log: Logger): Promise<void> {
+  await ensurePartitions(db, log)
   if (auditMonths !== undefined) await dropOldPartitions(db, auditMonths)
   for (const sweep of sweeps) await execute(db, sweep)
 }
 
-export function housekeepHourly(db: Database, auditMonths: number | undefined, log: Logger): () => void {
-  const run = () =>
-    void housekeep(db, auditMonths).catch((error: unknown) =>
-      log.warn(error, 'housekeeping failed; it runs again in an hour'),
+/** Once now, before the first write, and then every hour. */
+export async function startHousekeeping(
+  db: Database,
+  auditMonths: number | undefined,
+  log: Logger,
+): Promise<() => void> {
+  await housekeep(db, auditMonths, log)
+  const again = () =>
+    void housekeep(db, auditMonths, log).catch((error: unknown) =>
+      log.warn({ code: sqlState(error) }, 'housekeeping failed; it runs again in an hour'),
     )
-  run()
-  const timer = setInterval(run, 3_600_000).unref()
+  const timer = setInterval(again, 3_600_000).unref()
   return () => clearInterval(timer)
 }

@@ -5,7 +5,7 @@ import pino from 'pino'
 import { BootError } from './boot-error.ts'
 import { type Config, helpText, readConfig } from './config.ts'
 import type { Platform } from './context.ts'
-import { housekeepHourly } from './housekeeping.ts'
+import { startHousekeeping } from './housekeeping.ts'
 import { dashboardFolder, loadDashboard } from './http/dashboard.ts'
 import { createHttp } from './http/server.ts'
 import { attemptsIn } from './identity/attempts.ts'
@@ -38,6 +38,7 @@ async function main(): Promise<void> {
     stops.push(() => db.end())
     await refuseOldDatabase(db, config)
     await migrate(db, say)
+    stops.push(await startHousekeeping(db, config.auditMonths, log))
     const metrics = createMetrics(db)
     stops.push(() => metrics.close())
     const platform: Platform = { db, log, attempts: attemptsIn(db) }
@@ -53,7 +54,6 @@ async function main(): Promise<void> {
     const first = await bootstrap(db, config.dataDir, publicUrl ?? urlOf(config, config.port))
     const url = publicUrl ?? urlOf(config, await listen(app, config))
     followAddress(first.file, url)
-    stops.push(housekeepHourly(db, config.auditMonths, log))
     say(`ready at ${url}`)
     if (first.email) say(`sign in as ${first.email}; the password is in ${first.file}`)
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void end(stop, 0))

@@ -1,8 +1,9 @@
-import { type Database, transaction, type Tx } from '../store/database.ts'
+import type { Logger } from 'pino'
+import { checkViolation, type Database, sqlState, transaction, type Tx } from '../store/database.ts'
 import { appendEvents, system } from './append.ts'
 
 /** Partitions of this month and the next two, made ahead of time, so that no write ever waits for one. */
-export async function ensurePartitions(db: Database): Promise<void> {
+export async function ensurePartitions(db: Database, log: Logger): Promise<void> {
   const now = new Date()
   for (let ahead = 0; ahead <= 2; ahead++) {
     const from = new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() + ahead))
@@ -11,6 +12,12 @@ export async function ensurePartitions(db: Database): Promise<void> {
       await onlyOne(tx)
       await tx.query(
         `create table if not exists ${nameOf(from)} partition of audit_events for values from ('${day(from)}') to ('${day(to)}')`,
+      )
+    }).catch((error: unknown) => {
+      if (sqlState(error) !== checkViolation) throw error
+      log.warn(
+        { month: day(from).slice(0, 7) },
+        'rows of this month are in the default partition already and stay there',
       )
     })
   }

@@ -26,8 +26,6 @@ export type HttpOptions = {
 /** The HTTP side of the product, not yet listening: the contract, the dashboard, and what operators ask (health, metrics). */
 export async function createHttp(platform: Platform, metrics: Metrics, options: HttpOptions): Promise<FastifyInstance> {
   const app = Fastify({
-    loggerInstance: platform.log,
-    disableRequestLogging: true,
     trustProxy: options.trustProxy,
     genReqId: requestId,
     bodyLimit: limits.bodyBytesMax,

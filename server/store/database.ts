@@ -92,3 +92,4 @@ export function sqlState(error: unknown): string | undefined {
 }
 export const uniqueViolation = '23505'
 export const foreignKeyViolation = '23503'
+export const checkViolation = '23514'

@@ -1,0 +1,126 @@
+import { randomBytes } from 'node:crypto'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Writable } from 'node:stream'
+import { apiBase } from '@1ctl/contract'
+import { type Client, createClient } from '@1ctl/contract/client'
+import { table } from '@1ctl/contract/table'
+import pino from 'pino'
+import { inject } from 'vitest'
+import type { Platform } from '../context.ts'
+import { startHousekeeping } from '../housekeeping.ts'
+import { dashboardFolder, loadDashboard } from '../http/dashboard.ts'
+import { createHttp, type HttpOptions } from '../http/server.ts'
+import { attemptsIn } from '../identity/attempts.ts'
+import { type Bootstrap, bootstrap } from '../identity/bootstrap.ts'
+import { createMetrics } from '../observe/metrics.ts'
+import { type Database, openDatabase } from '../store/database.ts'
+import { template, type TestDatabase } from './global-setup.ts'
+
+export type TestServer = Bootstrap & {
+  db: Database
+  /** the database's name, to start a second server on it */
+  database: string
+  /** what the server has logged so far */
+  log(): string
+  /** the typed client, with a token or a cookie */
+  client(credential?: Credential): Client
+  /** one raw request below the API's base, or anywhere with an absolute URL */
+  call(path: string, init?: CallInit): Promise<Answer>
+  close(): Promise<void>
+}
+
+export type Credential = { token: string } | { cookie: string }
+export type CallInit = {
+  method?: string
+  body?: unknown
+  headers?: Record<string, string>
+  as?: Credential
+  from?: string
+}
+// biome-ignore lint/suspicious/noExplicitAny: tests look into answers of every shape
+export type Answer = { status: number; headers: Headers; text: string; body: any }
+
+/**
+ * A running server over a database of its own, as `npm start` would leave it: first organization, owner and token. It trusts
+ * forwarded headers, so that a test can come from an address of its own (`from`).
+ */
+export async function startTestServer(options: Partial<HttpOptions> & { database?: string } = {}): Promise<TestServer> {
+  const { database: existing, ...http } = options
+  const database = existing ?? (await cloneTemplate())
+  const db = openDatabase({ ...inject('postgres'), database }, () => undefined)
+  const lines: string[] = []
+  const log = pino({ level: 'debug' }, new Writable({ write: (line, _, done) => (lines.push(String(line)), done()) }))
+  const platform: Platform = { db, log, attempts: attemptsIn(db) }
+  const metrics = createMetrics(db)
+  const stopHousekeeping = await startHousekeeping(db, undefined, log)
+  const app = await createHttp(platform, metrics, {
+    trustProxy: true,
+    dashboard: loadDashboard(dashboardFolder),
+    ...http,
+  })
+  await app.listen({ host: '127.0.0.1', port: 0 })
+  const url = `${http.tls ? 'https' : 'http'}://127.0.0.1:${(app.server.address() as AddressInfo).port}`
+  const dataDir = mkdtempSync(join(tmpdir(), '1ctl-test-'))
+  const { file } = await bootstrap(db, dataDir, url)
+  const first = existing
+    ? ({ url, apiUrl: url + apiBase } as Bootstrap)
+    : (JSON.parse(readFileSync(file, 'utf8')) as Bootstrap)
+  const call = (path: string, init: CallInit = {}) => send(path.startsWith('http') ? path : first.apiUrl + path, init)
+  return {
+    ...first,
+    db,
+    database,
+    log: () => lines.join(''),
+    call,
+    client: (as = { token: first.token }) =>
+      createClient(table, async ({ method, path, headers, body }) => {
+        const answer = await call(path, { method, headers, as, ...(body === undefined ? {} : { body }) })
+        return answer
+      }),
+    close: async () => {
+      stopHousekeeping()
+      metrics.close()
+      await app.close()
+      await db.end()
+      rmSync(dataDir, { recursive: true, force: true })
+    },
+  }
+}
+
+async function cloneTemplate(): Promise<string> {
+  const server: TestDatabase = inject('postgres')
+  const database = `test_${randomBytes(8).toString('hex')}`
+  const admin = openDatabase({ ...server, database: 'postgres' }, () => undefined)
+  await admin.query(`create database ${database} template ${template}`)
+  await admin.end()
+  return database
+}
+
+async function send(url: string, { method, body, headers = {}, as, from }: CallInit): Promise<Answer> {
+  const answer = await fetch(url, {
+    method: method ?? (body === undefined ? 'GET' : 'POST'),
+    redirect: 'manual',
+    headers: {
+      ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+      ...(as && 'token' in as ? { 'x-satusky-api-key': as.token } : {}),
+      // A cookie request comes from our own page, unless the test says otherwise.
+      ...(as && 'cookie' in as ? { cookie: as.cookie, origin: new URL(url).origin } : {}),
+      ...(from ? { 'x-forwarded-for': from } : {}),
+      ...headers,
+    },
+    ...(body === undefined ? {} : { body: typeof body === 'string' ? body : JSON.stringify(body) }),
+  })
+  const text = await answer.text()
+  return { status: answer.status, headers: answer.headers, text, body: parse(text) }
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
