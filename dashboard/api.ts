@@ -42,11 +42,11 @@ function listOf(error: Error): Problem[] {
   return [{ path: (code && fieldOf[code]) ?? '', message: inWords(error) }]
 }
 
-/** An error for the person at the screen. The API's messages are sentences for readers already; its hints speak of the command line. */
+/** An error for the person at the screen. The API's own are sentences for readers already: what is so, then what to do. */
 export function inWords(error: Error): string {
   if (!(error instanceof ApiError)) return `This page failed: ${error.message}`
-  if (error.status < 500) return error.message
-  return error.requestId ? `${error.message} (${error.requestId})` : error.message
+  const { status, message, hint, requestId } = error
+  return [message, hint, status >= 500 && requestId && `(${requestId})`].filter(Boolean).join(' ')
 }
 
 const sentence = (text: string) => text.replace(/^./u, (letter) => letter.toUpperCase()).replace(/[^.!?]$/u, '$&.')

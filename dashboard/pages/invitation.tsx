@@ -55,8 +55,10 @@ function useCodeOfFragment() {
   useEffect(() => {
     const take = () => {
       const code = location.hash.slice(1)
-      if (code && field.current) field.current.value = code
-      if (code) history.replaceState(null, '', paths.invitation)
+      if (!code || !field.current) return
+      history.replaceState(null, '', paths.invitation)
+      field.current.value = code
+      field.current.form?.querySelector<HTMLInputElement>('[name=password]')?.focus()
     }
     take()
     addEventListener('hashchange', take)

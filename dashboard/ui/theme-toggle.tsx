@@ -28,7 +28,7 @@ export function ThemeToggle() {
       title={`Theme: ${theme}`}
       className="tap grid size-10 cursor-pointer place-items-center rounded-2 text-ink-3 hover:bg-hover hover:text-ink active:bg-pressed sm:size-8"
     >
-      <Icon />
+      <Icon className="[&>path]:fill-current" />
     </button>
   )
 }
