@@ -2,6 +2,9 @@ import type { Output, Request, Route, Table } from './dsl.ts'
 import type { ErrorBody, ErrorCode } from './errors.ts'
 import type { ApiContract } from './index.ts'
 
+/** Where the API lives: below this path, on every server. */
+export const apiBase = '/v1/cli'
+
 /** `client.tokenCreate({ name: 'ci' })`: one method per route, its types those of the contract. */
 export type Client = {
   [K in keyof ApiContract]: (

@@ -18,7 +18,5 @@ export const contract = {
 
 export type ApiContract = typeof contract
 
-/** Where it lives: below this path, on every server. */
-export const apiBase = '/v1/cli'
-
+export { apiBase } from './client.ts'
 export type { Access, Input, Output, Request, Route } from './dsl.ts'

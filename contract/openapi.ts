@@ -1,7 +1,8 @@
 import { z } from 'zod'
+import { apiBase } from './client.ts'
 import type { Contract, Route } from './dsl.ts'
 import { commonErrors, errors } from './errors.ts'
-import { apiBase, contract } from './index.ts'
+import { contract } from './index.ts'
 
 /** The contract as OpenAPI 3.1, for people and tools that do not speak TypeScript. */
 export function openapi(version: string) {

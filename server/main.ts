@@ -56,7 +56,8 @@ async function main(): Promise<void> {
     followAddress(first.file, url)
     say(`ready at ${url}`)
     if (first.email) say(`sign in as ${first.email}; the password is in ${first.file}`)
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void end(stop, 0))
+    // `on`, not `once`: a signal to the whole process group arrives twice, from the terminal and from npm.
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => void end(stop, 0))
   } catch (error) {
     await stop()
     throw error
