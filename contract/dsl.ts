@@ -14,6 +14,8 @@ export type Route = {
   access: Access
   /** the handler itself narrows its answer to the VPCs and apps a token is limited to; without it, limited tokens are refused */
   honorsLimits?: true
+  /** answered 503 `sealed` while the keys are not in memory */
+  needsKeys?: true
   query?: z.ZodObject
   body?: z.ZodObject
   output: z.ZodType

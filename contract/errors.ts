@@ -10,6 +10,9 @@ export const errors = {
   invalid_request: 400,
   confirmation_needed: 400,
   invalid_invitation: 400,
+  invalid_share: 400,
+  not_comparable: 400,
+  bag_too_large: 400,
   request_timeout: 408,
   body_too_large: 413,
   url_too_long: 414,
@@ -35,6 +38,10 @@ export const errors = {
   session_not_found: 404,
   token_not_found: 404,
   vpc_not_found: 404,
+  app_not_found: 404,
+  secret_not_found: 404,
+  key_not_found: 404,
+  version_not_found: 404,
   method_not_allowed: 405,
   // what stands in the way
   name_taken: 409,
@@ -42,10 +49,17 @@ export const errors = {
   last_owner: 409,
   last_vpc: 409,
   vpc_not_empty: 409,
+  secret_in_use: 409,
+  secret_managed: 409,
+  not_sealable: 409,
+  rotation_running: 409,
+  version_conflict: 412,
   idempotency_key_reused: 409,
   // us
   internal_error: 500,
+  value_damaged: 500,
   unavailable: 503,
+  sealed: 503,
 } as const
 
 export type ErrorCode = keyof typeof errors
@@ -74,6 +88,7 @@ export const commonErrors = [
   'idempotency_key_reused',
   'internal_error',
   'unavailable',
+  'sealed',
 ] as const satisfies readonly ErrorCode[]
 
 /** The body of every refusal. */

@@ -9,6 +9,8 @@ export const idPrefixes = {
   session: 'ses',
   token: 'tok',
   vpc: 'vpc',
+  app: 'dep',
+  secret: 'sec',
   event: 'evt',
 } as const
 

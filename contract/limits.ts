@@ -12,6 +12,13 @@ export const limits = {
   tokenLimitsMax: 50,
   invitationDays: 7,
   idempotencyHours: 24,
+  bagKeysMax: 500,
+  valueBytesMax: 256 * 1024,
+  bagBytesMax: 1_000_000,
+  noteLengthMax: 140,
+  versionsKept: 20,
+  // Below this a value could be found by asking often enough.
+  comparableLengthMin: 8,
 } as const
 
 /** Failures before a pause: per account and per address within the window. */
@@ -19,6 +26,8 @@ export const attemptLimits = {
   account: { failuresMax: 10, windowMinutes: 15 },
   address: { failuresMax: 30, windowMinutes: 15 },
   token: { failuresMax: 100, windowMinutes: 1 },
+  /** verify and diff: every comparison counts, per bag and caller */
+  compare: { failuresMax: 30, windowMinutes: 15 },
 } as const
 
 export type AttemptKind = keyof typeof attemptLimits

@@ -21,6 +21,17 @@ export const nameRules = {
     lengthMax: 40,
     says: 'at most 40 lower-case letters, digits and single dashes, starting with a letter: api, web-2',
   },
+  secret: {
+    pattern: dnsLabel,
+    lengthMax: 63,
+    says: 'at most 63 lower-case letters, digits and single dashes, starting with a letter: db-creds',
+  },
+  secretKey: {
+    // What Kubernetes takes as a key of a Secret. Injected as a variable it must also be an environment name, see isEnvName.
+    pattern: /^(?!\.{1,2}$)(?!\.\.)[-._A-Za-z0-9]+$/,
+    lengthMax: 128,
+    says: 'at most 128 letters, digits, underscores, dots and dashes: DATABASE_URL, tls.crt',
+  },
   token: {
     // Printable, so that a name can be shown in a table or a terminal as it is.
     pattern: /^[^\p{C}\s](?:[^\p{C}\p{Zl}\p{Zp}]*[^\p{C}\s])?$/u,
@@ -33,3 +44,9 @@ export const nameRules = {
 export const namespaceOf = (organization: string, vpc: string) => `${organization}--${vpc}`
 
 export const matches = (rule: NameRule, name: string) => name.length <= rule.lengthMax && rule.pattern.test(name)
+
+/** Whether a key can be an environment variable; others can be mounted as files or linked under another name. */
+export const isEnvName = (key: string) => /^[A-Za-z_][A-Za-z0-9_]*$/.test(key)
+
+/** Names that a shell, Kubernetes or 1ctl itself gives to every process. */
+export const isReservedEnvName = (key: string) => /^(?:PATH|HOME|HOSTNAME|KUBERNETES_.*|SATUSKY_.*)$/.test(key)
