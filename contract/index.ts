@@ -2,6 +2,7 @@ import { audit } from './audit.ts'
 import { auth } from './auth.ts'
 import type { Contract } from './dsl.ts'
 import { organizations } from './organizations.ts'
+import { secrets } from './secrets.ts'
 import { sessions } from './sessions.ts'
 import { tokens } from './tokens.ts'
 import { vpcs } from './vpcs.ts'
@@ -13,6 +14,7 @@ export const contract = {
   ...sessions,
   ...organizations,
   ...vpcs,
+  ...secrets,
   ...audit,
 } satisfies Contract
 

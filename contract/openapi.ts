@@ -100,7 +100,7 @@ export const pathNames = (path: string) => Array.from(path.matchAll(/\{(\w+)\}/g
 type JsonSchema = { [key: string]: unknown; properties?: Record<string, JsonSchema>; anyOf?: JsonSchema[] }
 
 export function jsonSchema(schema: z.ZodType, side: 'input' | 'output'): JsonSchema {
-  const { $schema: _, ...json } = z.toJSONSchema(schema, { target: 'draft-7', io: side })
+  const { $schema: _, ...json } = z.toJSONSchema(schema, { target: 'draft-7', io: side, unrepresentable: 'any' })
   return withPlainNulls(json as JsonSchema) as JsonSchema
 }
 

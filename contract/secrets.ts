@@ -12,25 +12,32 @@ import { id, name, page, pageQuery, time } from './schemas.ts'
 const lengthBucket = z.enum(['0', '1-7', '8-15', '16-31', '32-63', '64+'])
 
 const keyName = name('secretKey')
-const value = z.string().refine((text) => bytes(text) <= limits.valueBytesMax, { error: 'is longer than 256 KiB' })
-const bytes = (text: string) => new TextEncoder().encode(text).length
+const value = z
+  .string()
+  .refine((text) => text.isWellFormed(), { error: 'is not Unicode text (half a surrogate pair)' })
+  .refine((text) => new TextEncoder().encode(text).length <= limits.valueBytesMax, { error: 'is longer than 256 KiB' })
 
+/**
+ * Names and values, as a Map: an object would make something else of a key named `__proto__`, and zod's record leaves it out. A problem
+ * names the key, never the value.
+ */
 const data = z
-  .record(z.string(), value)
-  .check((context) => {
-    const keys = Object.keys(context.value)
-    for (const key of keys)
-      if (!matches(nameRules.secretKey, key))
-        context.issues.push({ code: 'custom', message: nameRules.secretKey.says, path: [key], input: undefined })
-    if (keys.length > limits.bagKeysMax)
-      context.issues.push({
-        code: 'custom',
-        message: `more than ${limits.bagKeysMax} keys`,
-        path: [],
-        input: undefined,
-      })
+  .custom<Record<string, string>>((given) => typeof given === 'object' && given !== null && !Array.isArray(given), {
+    error: 'an object of names and values',
   })
-  .meta({ description: 'names and values' })
+  .transform((given, context) => {
+    const entries = Object.entries(given)
+    const problem = (path: string[], message: string) =>
+      context.issues.push({ code: 'custom', message, path, input: undefined })
+    if (entries.length > limits.bagKeysMax) problem([], `more than ${limits.bagKeysMax} keys`)
+    for (const [key, text] of entries) {
+      if (!matches(nameRules.secretKey, key)) problem([key], nameRules.secretKey.says)
+      const checked = value.safeParse(text)
+      if (!checked.success) problem([key], checked.error.issues[0]?.message ?? 'must be a string')
+    }
+    return new Map(entries)
+  })
+  .meta({ type: 'object', additionalProperties: { type: 'string' }, description: 'names and values' })
 
 const note = z.string().max(limits.noteLengthMax).optional().meta({ description: 'why; shown in the history' })
 const rollout = z.enum(['now', 'stage']).optional()

@@ -19,12 +19,15 @@ const notify = statement('change.notify', 'select pg_notify($1, $2)')
  * settled in here as well: the key is claimed in the same transaction, and `result` is what the repetition will be answered, so a
  * value that is shown once is added by the handler after this returns.
  */
-export async function change<Result>(ctx: Ctx, work: (tx: Tx) => Promise<Changed<Result>>): Promise<Result> {
+export async function change<Result>(
+  ctx: Ctx,
+  work: (tx: Tx, last: (statement: Promise<unknown>) => void) => Promise<Changed<Result>>,
+): Promise<Result> {
   const caller = ctx.caller as Caller | null
   const key = caller && ctx.request.idempotencyKey
   return transaction(ctx.db, async (tx, last) => {
     if (key) await claimKey(tx, caller, key, ctx.request.route)
-    const { result, audit, wake } = await work(tx)
+    const { result, audit, wake } = await work(tx, last)
     if (key) last(keepAnswer(tx, caller, key, result))
     if (wake) last(tx.query({ ...notify, values: [wake, caller?.organization?.id ?? ''] }))
     // Last, because it holds the end of the organization's chain until the commit.

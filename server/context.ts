@@ -59,10 +59,11 @@ export type RequestFacts = {
   /** came by https, directly or as a trusted proxy says */
   secure: boolean
   idempotencyKey: string | undefined
+  ifMatch: string | undefined
 }
 
 /** What a handler may set beside its output. */
-export type AnswerParts = { status?: number; cookie?: string }
+export type AnswerParts = { status?: number; cookie?: string; etag?: string }
 
 /** Something looked up by someone who may do `P` with it. Operations that write take this, not a row. */
 export type Granted<Row, P extends Permission> = Row & { readonly [granted]: P }

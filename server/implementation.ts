@@ -13,6 +13,17 @@ import { sessionList, sessionRevoke, sessionRevokeAll } from './identity/session
 import { invitationAccept, passwordChange, sessionCreate, sessionEnd, sessionSwitch } from './identity/sign-in.ts'
 import { tokenCreate, tokenDelete, tokenList, tokenPatch, tokenRotate, tokenView } from './identity/tokens.ts'
 import { vpcCreate, vpcDelete, vpcList, vpcPatch, vpcView } from './identity/vpcs.ts'
+import { secretDiff, secretVerify } from './secrets/compare.ts'
+import {
+  secretDelete,
+  secretList,
+  secretPatch,
+  secretPut,
+  secretRestore,
+  secretUsage,
+  secretView,
+} from './secrets/secrets.ts'
+import { secretVersionList } from './secrets/versions.ts'
 
 /** The whole API: a route of the contract that is missing here, or one too many, does not compile. */
 export const implementation: Implementation = {
@@ -45,6 +56,16 @@ export const implementation: Implementation = {
   vpcView,
   vpcPatch,
   vpcDelete,
+  secretList,
+  secretPut,
+  secretView,
+  secretPatch,
+  secretDelete,
+  secretVersionList,
+  secretRestore,
+  secretVerify,
+  secretDiff,
+  secretUsage,
   auditList,
   auditVerify,
   adminAuditList,

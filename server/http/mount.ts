@@ -73,6 +73,7 @@ async function serve(platform: Platform, mounted: Mounted, request: FastifyReque
         ? implemented.present(rows as never[], input.value as never, caller as Caller)
         : await implemented(ctx, input.value).catch((error: unknown) => replayed(platform, caller, facts, error)))
     reply.code(answer.status ?? route.status ?? 200)
+    if (answer.etag) reply.header('etag', answer.etag)
     if (answer.cookie) reply.header('set-cookie', answer.cookie)
     return reply.send(output)
   } catch (error) {
@@ -90,6 +91,7 @@ function factsOf(request: FastifyRequest, { name, route }: Mounted): RequestFact
     agent: request.headers['user-agent']?.slice(0, 300) ?? '',
     secure: request.protocol === 'https',
     idempotencyKey: route.method === 'POST' && typeof key === 'string' && key !== '' ? key.slice(0, 255) : undefined,
+    ifMatch: request.headers['if-match'],
   }
 }
 

@@ -36,6 +36,7 @@ async function requireOperator(platform: Platform, request: FastifyRequest): Pro
     agent: '',
     secure: false,
     idempotencyKey: undefined,
+    ifMatch: undefined,
   }
   const caller = await settle(platform, credential, await findCaller(platform.db, credential), facts)
   admit(platform, { access: 'operator' }, caller, { request: facts, answer: {} })

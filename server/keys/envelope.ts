@@ -11,7 +11,8 @@ export type ValueAddress = { organization: string; bag: string; key: string; ver
 const format = 1
 const nonceLength = 12
 const tagLength = 16
-const overhead = 1 + nonceLength + tagLength
+/** How much longer a sealed value is. */
+export const sealedOverhead = 1 + nonceLength + tagLength
 
 export function seal(dataKey: Buffer, address: ValueAddress, value: Buffer): Buffer {
   const bound = bytesOf('value', address.organization, address.bag, address.key, String(address.version))
@@ -34,9 +35,6 @@ export function unwrap(wrappingKey: Buffer, label: string[], wrapped: Buffer): B
   const bound = bytesOf('key', ...label)
   return decrypt(subkey(wrappingKey, bound), bound, wrapped)
 }
-
-/** Length of the value inside, which its ciphertext shows anyway. */
-export const sealedLength = (sealed: Buffer) => sealed.length - overhead
 
 /** Names a key without telling anything of it. */
 export const fingerprintOfKey = (key: Buffer) =>
@@ -62,7 +60,7 @@ function encrypt(key: Buffer, bound: Buffer, plain: Buffer): Buffer {
 }
 
 function decrypt(key: Buffer, bound: Buffer, sealed: Buffer): Buffer {
-  if (sealed.length < overhead || sealed[0] !== format) throw new Damaged('not a sealed value of a known format')
+  if (sealed.length < sealedOverhead || sealed[0] !== format) throw new Damaged('not a sealed value of a known format')
   const nonce = sealed.subarray(1, 1 + nonceLength)
   const decipher = createDecipheriv('aes-256-gcm', key, nonce, { authTagLength: tagLength })
   decipher.setAAD(bound)

@@ -120,3 +120,6 @@ create table secret_links (
   foreign key (secret_id, key) references secret_keys
 );
 create index secret_links_by_key on secret_links (secret_id, key);
+
+-- A repeated POST is answered with the status of the first one, too.
+alter table idempotency_keys add column status smallint;

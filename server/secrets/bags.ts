@@ -1,0 +1,200 @@
+import { decodeId, encodeId } from '@1ctl/contract/ids'
+import type { Permission } from '@1ctl/contract/permissions'
+import { demand, memberOf, vpcFor } from '../access.ts'
+import type { Ctx, Granted } from '../context.ts'
+import { Refusal } from '../refusal.ts'
+import { rfc3339, row, rows, statement, type Tx } from '../store/database.ts'
+
+/** Which bag is meant, and who uses it. */
+export type Bag = {
+  id: string
+  name: string
+  type: 'custom' | 'database' | 'registry'
+  vpc_id: string | null
+  vpc: string | null
+  protected: boolean | null
+  app: string | null
+  app_id: string | null
+  version: number
+  keys: string[]
+  used_by: number
+  created_at: string
+  created_by: string
+  updated_at: string
+  updated_by: string
+}
+
+export const bagColumns = `
+  s.id, s.name, s.type, s.vpc_id, v.name as vpc, v.protected, s.app, a.id as app_id, s.version, s.created_at, s.created_by, s.updated_at,
+  s.updated_by, array(select k.key from secret_keys k where k.secret_id = s.id order by k.key) as keys,
+  (select count(*)::int from (
+    select u.app_id, u.service from secret_uses u where u.secret_id = s.id
+    union select l.app_id, l.service from secret_links l where l.secret_id = s.id) users) as used_by`
+export const bagTables = `
+  secrets s
+  left join vpcs v on v.id = s.vpc_id
+  left join apps a on a.vpc_id = s.vpc_id and a.name = s.app`
+
+export const presentBag = (bag: Bag) => ({
+  id: encodeId('secret', bag.id),
+  name: bag.name,
+  type: bag.type,
+  scope: scopeOf(bag),
+  app: bag.app,
+  appId: bag.app_id && encodeId('app', bag.app_id),
+  vpc: bag.vpc,
+  version: bag.version,
+  keys: bag.keys,
+  usedBy: bag.used_by,
+  createdAt: rfc3339(bag.created_at),
+  createdBy: bag.created_by,
+  updatedAt: rfc3339(bag.updated_at),
+  updatedBy: bag.updated_by,
+})
+
+const scopeOf = ({ vpc_id, app }: Pick<Bag, 'vpc_id' | 'app'>): 'app' | 'vpc' | 'org' =>
+  app !== null ? 'app' : vpc_id !== null ? 'vpc' : 'org'
+
+export type Where = { appId?: string | undefined; vpc?: string | undefined }
+
+// By id, or by name within the scope that `where` names: an app (by id, or by name in a VPC), a VPC, or the organization.
+const bagByRef = statement<Bag>(
+  'bags.byRef',
+  `select ${bagColumns} from ${bagTables}
+   where s.organization_id = $1
+     and (s.id = $2::uuid or (s.name = $3 and case
+       when $4::uuid is not null then a.id = $4
+       when $5::text is not null then s.app = $5 and (v.name = $6 or v.id = $7::uuid)
+       when $6::text is not null then s.app is null and (v.name = $6 or v.id = $7::uuid)
+       else s.vpc_id is null end))
+     and ($8::uuid[] is null or s.vpc_id = any($8)) and ($9::text[] is null or s.app = any($9))`,
+)
+export async function bagFor<P extends Permission>(ctx: Ctx<P>, ref: string, where: Where): Promise<Granted<Bag, P>> {
+  const { organization, token } = memberOf(ctx)
+  const { appId, app, vpc } = parseWhere(where)
+  const found = await row(ctx.db, bagByRef, [
+    organization.id,
+    decodeId('secret', ref) ?? null,
+    ref,
+    appId,
+    app,
+    vpc,
+    (vpc && decodeId('vpc', vpc)) ?? null,
+    token?.vpcs ?? null,
+    token?.apps ?? null,
+  ])
+  if (!found)
+    throw new Refusal('secret_not_found', `No secret "${ref}" ${inWords(where)}.`, {
+      hint: 'See them with: 1ctl secret list',
+    })
+  return found as Granted<Bag, P>
+}
+
+function parseWhere({ appId, vpc }: Where) {
+  const id = appId === undefined ? undefined : decodeId('app', appId)
+  const app = id === undefined ? (appId ?? null) : null
+  return { appId: id ?? null, app, vpc: vpc ?? (app === null ? null : 'default') }
+}
+
+const inWords = ({ appId, vpc }: Where) =>
+  appId !== undefined
+    ? `of app "${appId}"${vpc === undefined ? '' : ` in VPC "${vpc}"`}`
+    : vpc !== undefined
+      ? `of VPC "${vpc}"`
+      : 'shared in this organization'
+
+/** Where a new bag will be. */
+export type Scope = { organizationId: string; vpcId: string | null; app: string | null; protected: boolean }
+
+export async function scopeFor<P extends Permission>(ctx: Ctx<P>, where: Where): Promise<Granted<Scope, P>> {
+  const { organization, token } = memberOf(ctx)
+  const { appId, app: appName, vpc: vpcRef } = parseWhere(where)
+  const known = appId === null ? undefined : await appFor(ctx, where.appId ?? '')
+  const vpc = known
+    ? { id: known.vpc_id, protected: known.protected }
+    : vpcRef === null
+      ? null
+      : await vpcFor(ctx, vpcRef)
+  const app = known?.name ?? appName
+  // Shared bags reach beyond what a limited token may touch.
+  if ((token?.vpcs && vpc === null) || (token?.apps && (app === null || !token.apps.includes(app))))
+    throw new Refusal(
+      'insufficient_scope',
+      `Token "${token.name}" is limited to some VPCs or apps, and this is beyond them.`,
+    )
+  const scope: Scope = {
+    organizationId: organization.id,
+    vpcId: vpc?.id ?? null,
+    app,
+    protected: vpc?.protected ?? false,
+  }
+  return scope as Granted<Scope, P>
+}
+
+export type App = { id: string; name: string; vpc_id: string; vpc: string; protected: boolean }
+const appById = statement<App>(
+  'bags.app',
+  `select a.id, a.name, a.vpc_id, v.name as vpc, v.protected from apps a join vpcs v on v.id = a.vpc_id
+   where a.organization_id = $1 and a.id = $2
+     and ($3::uuid[] is null or a.vpc_id = any($3)) and ($4::text[] is null or a.name = any($4))`,
+)
+export async function appFor<P extends Permission>(ctx: Ctx<P>, ref: string): Promise<Granted<App, P>> {
+  const { organization, token } = memberOf(ctx)
+  const id = decodeId('app', ref)
+  const found = id && (await row(ctx.db, appById, [organization.id, id, token?.vpcs ?? null, token?.apps ?? null]))
+  if (!found) throw new Refusal('app_not_found', `No app "${ref}" in this organization.`)
+  return found as Granted<App, P>
+}
+
+/** Only admins change what is in a protected VPC; a bag of a database or a registry is changed by rotating it. */
+export function refuseProtected(ctx: Ctx<'secrets:write'>, place: { protected: boolean | null }): void {
+  if (place.protected) demand(ctx, 'admin')
+}
+export function refuseManaged(bag: Pick<Bag, 'type' | 'name'>): void {
+  if (bag.type !== 'custom')
+    throw new Refusal('secret_managed', `"${bag.name}" belongs to a ${bag.type}; its keys are rotated, not edited.`)
+}
+
+type Use = {
+  app: string
+  app_id: string
+  vpc: string
+  service: string
+  mode: 'envFrom' | 'secretFiles' | 'link'
+  key: string | null
+  variable: string | null
+}
+const users = statement<Use>(
+  'bags.users',
+  `select a.name as app, a.id as app_id, v.name as vpc, u.service, u.mode, u.key, u.variable
+   from (select app_id, service, mode, null as key, null as variable from secret_uses where secret_id = $1
+         union all select app_id, service, 'link', key, variable from secret_links where secret_id = $1) u
+   join apps a on a.id = u.app_id join vpcs v on v.id = a.vpc_id
+   order by v.name, a.name, u.service, u.mode, u.variable`,
+)
+export async function usesOf(db: Ctx['db'] | Tx, bag: Pick<Bag, 'id'>) {
+  return (await rows(db, users, [bag.id])).map((use) => ({
+    app: use.app,
+    appId: encodeId('app', use.app_id),
+    vpc: use.vpc,
+    service: use.service || null,
+    mode: use.mode,
+    key: use.key,
+    variable: use.variable,
+  }))
+}
+
+/** The database refused to remove what is used; this says by whom. `keys`: those that would have gone, or the whole bag. */
+export async function inUse(
+  ctx: Pick<Ctx, 'db'>,
+  bag: Pick<Bag, 'id' | 'name'>,
+  keys: string[] | 'all',
+): Promise<Refusal> {
+  const usedBy = (await usesOf(ctx.db, bag)).filter(({ key }) => keys === 'all' || (key !== null && keys.includes(key)))
+  const what = keys === 'all' ? `Secret "${bag.name}"` : `A key of "${bag.name}"`
+  const by = usedBy.map(({ app, variable }) => (variable ? `${app} (${variable})` : app)).join(', ')
+  return new Refusal('secret_in_use', `${what} is in use by ${by || 'an app'}.`, {
+    hint: 'Remove the references first.',
+    details: { usedBy },
+  })
+}

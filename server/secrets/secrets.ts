@@ -1,0 +1,247 @@
+import { decodeId } from '@1ctl/contract/ids'
+import { actorOf } from '../audit/append.ts'
+import { change } from '../change.ts'
+import type { Api, Ctx, Granted } from '../context.ts'
+import { pageValues, toPage, view } from '../http/view.ts'
+import type { OrganizationKeys } from '../keys/keyring.ts'
+import { invalid, Refusal } from '../refusal.ts'
+import { constraintOf, execute, rfc3339, row, rows, statement, type Tx } from '../store/database.ts'
+import { uuidv7 } from '../store/uuid.ts'
+import {
+  type App,
+  appFor,
+  type Bag,
+  bagColumns,
+  bagFor,
+  bagTables,
+  inUse,
+  presentBag,
+  refuseManaged,
+  refuseProtected,
+  type Scope,
+  scopeFor,
+  usesOf,
+} from './bags.ts'
+import { isGuessable } from './learn.ts'
+import { openVersion } from './versions.ts'
+import { type Edit, type Edited, editBag } from './write.ts'
+
+export const secretList = view('secretList', {
+  sql: `select ${bagColumns} from ${bagTables}
+        where s.organization_id = caller.organization_id
+          and (caller.vpcs is null or s.vpc_id = any(caller.vpcs)) and (caller.apps is null or s.app = any(caller.apps))
+          and ($2::uuid is null or s.id < $2)
+          and ($4::text is null or $4 = case when s.app is not null then 'app' when s.vpc_id is not null then 'vpc' else 'org' end)
+          and ($5::text is null or s.app = $5 or a.id = $6::uuid)
+          and ($7::text is null or v.name = $7 or v.id = $8::uuid)
+          and ($9::text is null or s.type = $9)
+          and ($10::text is null or strpos(s.name, $10) > 0
+            or exists (select from secret_keys k where k.secret_id = s.id and strpos(lower(k.key), lower($10)) > 0))
+        order by s.id desc limit $3`,
+  values: (input) => {
+    const { scope, app, vpc, type, q } = input
+    const id = (noun: 'app' | 'vpc', ref: string | undefined) =>
+      ref === undefined ? null : (decodeId(noun, ref) ?? null)
+    return [
+      ...pageValues('secret', input),
+      scope ?? null,
+      app ?? null,
+      id('app', app),
+      vpc ?? null,
+      id('vpc', vpc),
+      type ?? null,
+      q ?? null,
+    ]
+  },
+  present: (rows: Bag[], input) => toPage('secret', rows, input, presentBag),
+})
+
+type KeyRow = {
+  key: string
+  version: number
+  fingerprint: Buffer
+  length: Length
+  hints: string[]
+  expires_at: string | null
+  created_at: string
+  created_by: string
+}
+type Length = '0' | '1-7' | '8-15' | '16-31' | '32-63' | '64+'
+const keysOf = statement<KeyRow>(
+  'secrets.keys',
+  `select v.key, v.version, v.fingerprint, v.length, v.hints, v.expires_at, v.created_at, v.created_by
+   from secret_keys k join secret_values v using (secret_id, key, version) where k.secret_id = $1 order by v.key`,
+)
+export const secretView: Api['secretView'] = async (ctx, { ref, ...where }) => {
+  const bag = await bagFor(ctx, ref, where)
+  const keys = await rows(ctx.db, keysOf, [bag.id])
+  ctx.answer.etag = `"${bag.version}"`
+  return { ...presentBag(bag), keyDetails: keys.map(presentKey) }
+}
+
+const presentKey = (row: KeyRow) => ({
+  name: row.key,
+  version: row.version,
+  digest: isGuessable(row.length) ? null : row.fingerprint.toString('hex', 0, 4),
+  length: row.length,
+  updatedAt: rfc3339(row.created_at),
+  updatedBy: row.created_by,
+  hints: row.hints,
+  expiresAt: row.expires_at && rfc3339(row.expires_at),
+})
+
+export const secretPut: Api['secretPut'] = async (ctx, input) => {
+  const { name, data, deploymentId, keyValues, note } = input
+  if (deploymentId !== undefined && keyValues) {
+    const app = await appFor(ctx, deploymentId)
+    const set = new Map(keyValues.map(({ key, value }) => [key, Buffer.from(value)]))
+    if (set.size < keyValues.length)
+      throw invalid('invalid_body', [{ path: 'keyValues', message: 'names a key twice' }])
+    const scope = await scopeFor(ctx, { appId: deploymentId })
+    return putBag(ctx, name ?? `${app.name}-secrets`, scope, { set, unset: [], note }, app)
+  }
+  const scope = await scopeFor(ctx, input)
+  const set = new Map([...(data ?? [])].map(([key, text]) => [key, Buffer.from(text)]))
+  return putBag(ctx, name ?? '', scope, { set, unset: 'others', note })
+}
+
+/** Creates the bag if need be, edits it, and attaches it to the app it was made for. */
+function putBag(
+  ctx: Ctx<'secrets:write'>,
+  name: string,
+  scope: Granted<Scope, 'secrets:write'>,
+  edit: Edit,
+  attachTo?: Granted<App, 'secrets:write'>,
+) {
+  refuseProtected(ctx, scope)
+  return editing(ctx, edit, async (tx, last, keys) => {
+    const target = await ensureBag(tx, ctx, name, scope)
+    refuseManaged(target)
+    if (attachTo) last(execute(tx, attach, [attachTo.id, target.id]))
+    if (target.isNew) ctx.answer.status = 201
+    return editBag(ctx, tx, last, target, keys, edit)
+  })
+}
+
+const ensure = statement(
+  'secrets.ensure',
+  `insert into secrets (organization_id, vpc_id, app, name, id, version, created_by, updated_by)
+   values ($1, $2, $3, $4, $5, 0, $6, $6) on conflict do nothing`,
+)
+const byScope = statement<{ id: string; name: string; type: Bag['type'] }>(
+  'secrets.byScope',
+  `select id, name, type from secrets
+   where organization_id = $1 and vpc_id is not distinct from $2 and app is not distinct from $3 and name = $4`,
+)
+async function ensureBag(
+  tx: Tx,
+  ctx: Ctx<'secrets:write'>,
+  name: string,
+  { vpcId, app }: Granted<Scope, 'secrets:write'>,
+) {
+  const place = [ctx.caller.organization.id, vpcId, app, name]
+  const [made, found] = await Promise.all([
+    execute(tx, ensure, [...place, uuidv7(), actorOf(ctx.caller).name]),
+    row(tx, byScope, place),
+  ])
+  if (!found) throw new Refusal('secret_not_found', `"${name}" was deleted meanwhile.`)
+  return { ...found, isNew: made === 1 } as Granted<typeof found & { isNew: boolean }, 'secrets:write'>
+}
+
+const attach = statement(
+  'secrets.attach',
+  `insert into secret_uses (app_id, secret_id, mode, position)
+   select $1, $2, 'envFrom', coalesce(max(position) + 1, 0) from secret_uses where app_id = $1 and service = '' and mode = 'envFrom'
+   on conflict do nothing`,
+)
+
+export const secretPatch: Api['secretPatch'] = async (ctx, { ref, appId, vpc, set, unset, note }) => {
+  const bag = await bagFor(ctx, ref, { appId, vpc })
+  const both = (unset ?? []).filter((key) => set?.has(key))
+  if (both.length > 0) throw invalid('invalid_body', [{ path: 'unset', message: `sets and unsets ${both.join(', ')}` }])
+  const values = new Map([...(set ?? [])].map(([key, text]) => [key, Buffer.from(text)]))
+  return editExisting(ctx, bag, { set: values, unset: [...new Set(unset)], note })
+}
+
+export const secretRestore: Api['secretRestore'] = async (ctx, { ref, appId, vpc, version, keys: names, note }) => {
+  const bag = await bagFor(ctx, ref, { appId, vpc })
+  const keys = await ctx.keys.organization(ctx.caller.organization.id)
+  const set = await openVersion(ctx, bag, keys, version, names)
+  return editExisting(
+    ctx,
+    bag,
+    { set, unset: names ? [] : 'others', note: note ?? `restored from v${version}` },
+    { version, keys: names ?? null },
+  )
+}
+
+function editExisting(
+  ctx: Ctx<'secrets:write'>,
+  bag: Granted<Bag, 'secrets:write'>,
+  edit: Edit,
+  detail?: Record<string, unknown>,
+) {
+  refuseProtected(ctx, bag)
+  refuseManaged(bag)
+  return editing(ctx, edit, (tx, last, keys) => editBag(ctx, tx, last, bag, keys, edit), detail)
+}
+
+type Last = (statement: Promise<unknown>) => void
+
+/** The change around an edit: what is answered and audited, and what it means when PostgreSQL refuses a row. */
+async function editing(
+  ctx: Ctx<'secrets:write'>,
+  edit: Edit,
+  work: (tx: Tx, last: Last, keys: OrganizationKeys) => Promise<Edited>,
+  detail: Record<string, unknown> = {},
+) {
+  const organizationId = ctx.caller.organization.id
+  let edited: Edited | undefined
+  const attempt = async () => {
+    const keys = await ctx.keys.organization(organizationId)
+    return change(ctx, async (tx, last) => {
+      edited = await work(tx, last, keys)
+      const { bag, changes, isChanged } = edited
+      const { kept: _, ...names } = changes
+      return {
+        result: { ...presentBag(bag), changes, unchanged: !isChanged },
+        audit: {
+          object: { type: 'secret', id: bag.id, name: bag.name },
+          detail: { ...detail, version: bag.version, ...names },
+        },
+        ...(isChanged ? { wake: 'delivery' } : {}),
+      }
+    })
+  }
+  try {
+    return await attempt().catch((error: unknown) => {
+      // A rotation has retired the data key at hand; the second try has the new one.
+      if (constraintOf(error) !== 'secret_values_key_id_fkey') throw error
+      ctx.keys.forget(organizationId)
+      return attempt()
+    })
+  } catch (error) {
+    if (edited && constraintOf(error)?.startsWith('secret_links_'))
+      throw await inUse(ctx, edited.bag, edited.changes.removed)
+    throw error
+  }
+}
+
+const remove = statement('secrets.delete', 'delete from secrets where id = $1')
+export const secretDelete: Api['secretDelete'] = async (ctx, { ref, ...where }) => {
+  const bag = await bagFor(ctx, ref, where)
+  refuseProtected(ctx, bag)
+  refuseManaged(bag)
+  await change(ctx, async (tx) => {
+    await execute(tx, remove, [bag.id])
+    return { result: undefined, audit: { object: { type: 'secret', id: bag.id, name: bag.name } }, wake: 'delivery' }
+  }).catch(async (error: unknown) => {
+    throw constraintOf(error) ? await inUse(ctx, bag, 'all') : error
+  })
+  return {}
+}
+
+export const secretUsage: Api['secretUsage'] = async (ctx, { ref, ...where }) => {
+  const bag = await bagFor(ctx, ref, where)
+  return { items: await usesOf(ctx.db, bag) }
+}
