@@ -12,6 +12,7 @@ export const limits = {
   tokenLimitsMax: 50,
   invitationDays: 7,
   idempotencyHours: 24,
+  idempotencyKeyLengthMax: 255,
 } as const
 
 /** Failures before a pause: per account and per address within the window. */
@@ -19,6 +20,8 @@ export const attemptLimits = {
   account: { failuresMax: 10, windowMinutes: 15 },
   address: { failuresMax: 30, windowMinutes: 15 },
   token: { failuresMax: 100, windowMinutes: 1 },
+  /** of a caller nobody knows: refusals that are audited */
+  stranger: { failuresMax: 200, windowMinutes: 1 },
 } as const
 
 export type AttemptKind = keyof typeof attemptLimits
