@@ -62,7 +62,8 @@ describe('a start and a stop', () => {
     )
   })
 
-  test('a restart keeps rows and is quick', async () => {
+  // Tried again, as a machine that is busy with something else is slow.
+  test('a restart keeps rows and is quick', { retry: 2 }, async () => {
     const dataDir = newFolder()
     const first = await start(dataDir)
     await query(first, 'create table kept as select 7 as n')
@@ -159,13 +160,12 @@ describe('a server killed with -9', () => {
     await query(server, 'create table kept as select 7 as n')
     const client = await connect(server)
     const busy = expect(client.query('select pg_sleep(60)')).rejects.toThrow()
-    const killed = performance.now()
     server.process.kill('SIGKILL')
+    const gone = goneAfterMs(server.pid)
     const next = await start(dataDir)
     expect(await query(next, 'select n from kept')).toEqual([{ n: 7 }])
     await busy
-    while (processesOf(server.pid).length > 0) await sleep(10)
-    expect(performance.now() - killed).toBeLessThan(2_000)
+    expect(await gone).toBeLessThan(2_000)
   })
 
   test('also when a service manager has sent its shells SIGTERM', onLinux, async () => {
@@ -174,9 +174,7 @@ describe('a server killed with -9', () => {
       process.kill(pid, 'SIGTERM')
     await sleep(50)
     server.process.kill('SIGKILL')
-    const killed = performance.now()
-    while (processesOf(server.pid).length > 0) await sleep(10)
-    expect(performance.now() - killed).toBeLessThan(2_000)
+    expect(await goneAfterMs(server.pid)).toBeLessThan(2_000)
   })
 
   test('while it makes the database, the next start makes it anew and leaves no remains', onLinux, async () => {
@@ -425,7 +423,7 @@ function spawnServer(dataDir: string, options: ForkOptions = {}, file = fixture)
     if (child.exitCode !== null || child.signalCode !== null) return
     child.kill('SIGKILL')
     await once(child, 'exit')
-    while (processesOf(child.pid!).length > 0) await sleep(10)
+    await goneAfterMs(child.pid!)
   })
   return child
 }
@@ -531,6 +529,12 @@ function processesOf(server: number): number[] {
     .filter((name) => /^\d+$/.test(name))
     .filter((pid) => new RegExp(`1ctl-${server}\\b`).test(commandLine(pid)))
     .map(Number)
+}
+
+async function goneAfterMs(server: number): Promise<number> {
+  const began = performance.now()
+  while (processesOf(server).length > 0) await sleep(10)
+  return performance.now() - began
 }
 
 function commandLine(pid: number | string): string {
