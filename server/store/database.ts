@@ -43,6 +43,9 @@ export async function transaction<Result>(
     sent.push(statement)
   }
   let broken: Error | undefined
+  // The pool listens only while a connection is idle; a lost one that nobody listens to would end the process.
+  const lost = (error: Error) => (broken = error)
+  client.on('error', lost)
   try {
     send(client.query('begin'))
     const result = await work(client as Tx, send)
@@ -58,6 +61,7 @@ export async function transaction<Result>(
     })
     throw error
   } finally {
+    client.off('error', lost)
     client.release(broken)
   }
 }
