@@ -95,15 +95,18 @@ export function toCaller(kind: Credential['kind'], row: CallerRow | undefined): 
           hint: 'Create one under Settings, API Tokens.',
         })
       : new Refusal('session_expired', 'This browser session has ended. Sign in again.')
+  const audit = { object: { type: kind, id: row.id, name: row.name } }
   if (row.expired)
     throw kind === 'token'
       ? new Refusal('token_expired', `Token "${row.name}" expired at ${row.expires_at}.`, {
           hint: 'Create a new one, or rotate before it ends.',
+          audit,
         })
       : new Refusal('session_expired', 'This browser session has ended. Sign in again.')
   if (row.disabled)
     throw new Refusal('token_disabled', `Token "${row.name}" is disabled.`, {
       hint: 'An admin can enable it: 1ctl token enable <id>',
+      audit,
     })
   const token =
     kind === 'token'
