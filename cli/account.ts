@@ -88,7 +88,7 @@ function activeOrNothing(home: Question['home']): string | null {
 export function sourceOf({ source }: Account): string {
   if (source.kind === 'key') return 'SATUSKY_API_KEY'
   if (source.kind === 'context') return '~/.satusky/context.json'
-  if (source.kind === 'given') return 'what you gave'
+  if (source.kind === 'given') return 'this login'
   const profile = {
     flag: `--profile ${source.profile}`,
     environment: `SATUSKY_PROFILE=${source.profile}`,

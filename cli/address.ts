@@ -1,10 +1,7 @@
-import type { apiBase } from '@1ctl/contract'
+import { apiBase } from '@1ctl/contract/client'
 import { usage } from './errors.ts'
 
-// Only its type is imported: the contract's values bring its schemas with them.
-const apiPath: typeof apiBase = '/v1/cli'
-
-export const defaultUrl = `https://api.satusky.com${apiPath}`
+export const defaultUrl = `https://api.satusky.com${apiBase}`
 
 declare const checked: unique symbol
 /** An address that a token may be sent to. */
@@ -29,11 +26,11 @@ export function baseOf(address: string): Base {
     )
   }
   const path = url.pathname.replace(/\/+$/, '')
-  return `${url.origin}${path || apiPath}` as Base
+  return `${url.origin}${path || apiBase}` as Base
 }
 
 /** Where the server itself answers (`/readyz`, the dashboard), without the path of the API. */
-export const rootOf = (address: string) => baseOf(address).replace(new RegExp(`${apiPath}$`), '') as Base
+export const rootOf = (address: string) => baseOf(address).replace(new RegExp(`${apiBase}$`), '') as Base
 
 // URL has brought every way of writing an IPv4 address to its four numbers.
 const isLoopback = (host: string) => host === 'localhost' || host === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(host)

@@ -77,9 +77,10 @@ function apiReport(error: ApiError, account: Account | undefined): Report {
   }
   if (!account || (status !== 401 && status !== 403)) return { ...common, fix: error.hint }
   const mistyped = exit === 'notAuthenticated' && !isTokenWhole(account.token)
+  const why = [`The token comes from ${sourceOf(account)}.`, mistyped && 'It looks mistyped or cut.']
   return {
     ...common,
-    why: `The token comes from ${sourceOf(account)}.${mistyped ? ' It looks mistyped or cut.' : ''}`,
+    why: why.filter(Boolean).join(' '),
     fix: error.hint ?? (exit === 'notAuthenticated' ? newToken(account) : undefined),
   }
 }

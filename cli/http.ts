@@ -36,7 +36,8 @@ export function createSend({ base, token, timeoutMs, debug, note }: Options): Se
       // By this key the server knows a repetition, so that a POST can be sent again too.
       ...(method === 'POST' ? { 'idempotency-key': randomUUID() } : {}),
     }
-    const deadline = AbortSignal.timeout(timeoutMs)
+    // A timer takes whole milliseconds, and not more than fit into 31 bits.
+    const deadline = AbortSignal.timeout(Math.min(Math.ceil(timeoutMs), 2 ** 31 - 1))
     try {
       for (let attempt = 0; ; attempt++) {
         const pauseMs = method === 'GET' || method === 'POST' ? pausesMs[attempt] : undefined

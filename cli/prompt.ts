@@ -16,7 +16,9 @@ export function createPrompt({ input, yes }: { input: boolean; yes: boolean }): 
     async confirm(question) {
       if (yes) return
       if (!able) throw needed(question, 'Repeat the command with -y.')
-      const agreed = await ask((clack, shared) => clack.confirm({ message: question, initialValue: false, ...shared }))
+      const agreed = await ask((clack, shared) =>
+        clack.confirm({ message: `${question} (y/N)`, initialValue: false, ...shared }),
+      )
       if (!agreed) throw cancelled()
     },
     async confirmName(question, name, confirmed) {
@@ -40,6 +42,8 @@ type Shared = { output: NodeJS.WriteStream; withGuide: boolean }
 
 // Loaded only when a question is really asked. On stderr, so that stdout holds nothing but results.
 async function ask<T>(question: (clack: Clack, shared: Shared) => Promise<T | symbol>): Promise<T> {
+  // Some pseudo-terminals say that they have no columns, and clack would put every letter on a line of its own.
+  process.stderr.columns ||= 80
   const clack = await import('./clack.ts')
   const answer = await question(clack, { output: process.stderr, withGuide: false })
   if (typeof answer === 'symbol') throw new CliError('interrupted', 'interrupted', 'Interrupted: nothing was done.')
@@ -47,6 +51,6 @@ async function ask<T>(question: (clack: Clack, shared: Shared) => Promise<T | sy
 }
 
 const needed = (question: string, fix?: string) =>
-  new CliError('usage', 'confirmation_needed', question, { why: 'This needs a confirmation.', ...(fix ? { fix } : {}) })
+  new CliError('usage', 'confirmation_needed', `A confirmation is needed. ${question}`, { fix })
 
 const cancelled = () => new CliError('usage', 'cancelled', 'Cancelled: nothing was done.')

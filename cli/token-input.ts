@@ -1,4 +1,3 @@
-import { isTokenWhole } from '@1ctl/contract/token-format'
 import type { Deps } from './deps.ts'
 import { usage } from './errors.ts'
 import { plural } from './words.ts'
@@ -10,7 +9,6 @@ export async function readToken({ token, tokenStdin }: TokenInput, deps: Deps): 
   if (token !== undefined && tokenStdin) throw usage('--token and --token-stdin cannot be used together.')
   const given = (await read()).trim()
   if (given === '') throw usage('The token is empty.')
-  if (!isTokenWhole(given)) deps.note('Warning: this token looks mistyped or cut.')
   return given
 
   async function read(): Promise<string> {

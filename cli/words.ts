@@ -61,7 +61,9 @@ export function nearest(word: string, candidates: readonly string[]): string | u
   const [best] = candidates
     .map((candidate) => ({ candidate, distance: distance(word.toLowerCase(), candidate.toLowerCase()) }))
     .sort((a, b) => a.distance - b.distance)
-  return best && best.distance <= Math.max(1, Math.floor(word.length / 3)) ? best.candidate : undefined
+  return best && best.distance < word.length && best.distance <= Math.max(1, word.length / 3)
+    ? best.candidate
+    : undefined
 }
 
 /** Levenshtein's, with swapped neighbors as one edit. */

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { route } from './dsl.ts'
-import { id, page, pageQuery, time } from './schemas.ts'
+import { id, moment, page, pageQuery, time } from './schemas.ts'
 
 const event = z.object({
   id: id('event'),
@@ -26,8 +26,8 @@ const auditQuery = z.strictObject({
   actor: z.string().max(254).optional().meta({ description: "an address, a token's name or an id" }),
   action: z.string().max(100).optional().meta({ description: 'token.create, or token.* for all of tokens' }),
   object: z.string().max(254).optional().meta({ description: 'a name or an id' }),
-  since: z.iso.datetime({ offset: true }).optional(),
-  until: z.iso.datetime({ offset: true }).optional(),
+  since: moment.optional(),
+  until: moment.optional(),
 })
 
 const verdict = z.discriminatedUnion('ok', [

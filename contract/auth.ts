@@ -39,7 +39,7 @@ export const auth = {
     path: '/auth/session',
     summary: 'Make another of your organizations the current one',
     access: 'session',
-    body: z.strictObject({ organization: z.string().meta({ description: 'name or id' }) }),
+    body: z.strictObject({ organization: z.string().max(100).meta({ description: 'name or id' }) }),
     output: me,
     errors: ['organization_not_found'],
   }),

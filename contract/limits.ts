@@ -19,6 +19,7 @@ export const limits = {
   versionsKept: 20,
   // Below this a value could be found by asking often enough.
   comparableLengthMin: 8,
+  idempotencyKeyLengthMax: 255,
 } as const
 
 /** Failures before a pause: per account and per address within the window. */
@@ -28,6 +29,8 @@ export const attemptLimits = {
   token: { failuresMax: 100, windowMinutes: 1 },
   /** verify and diff: every comparison counts, per bag and caller */
   compare: { failuresMax: 30, windowMinutes: 15 },
+  /** of a caller nobody knows: refusals that are audited */
+  stranger: { failuresMax: 200, windowMinutes: 1 },
 } as const
 
 export type AttemptKind = keyof typeof attemptLimits

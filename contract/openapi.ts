@@ -83,7 +83,7 @@ function operation(name: string, route: Route) {
 
 function refusals(route: Route) {
   const codes = [...commonErrors, ...(route.errors ?? [])]
-  const statuses = [...new Set(codes.map((code) => errors[code]))].sort()
+  const statuses = [...new Set(codes.map((code) => errors[code]))].sort((a, b) => a - b)
   return Object.fromEntries(
     statuses.map((status) => [
       status,
@@ -101,7 +101,7 @@ type JsonSchema = { [key: string]: unknown; properties?: Record<string, JsonSche
 
 export function jsonSchema(schema: z.ZodType, side: 'input' | 'output'): JsonSchema {
   const { $schema: _, ...json } = z.toJSONSchema(schema, { target: 'draft-7', io: side, unrepresentable: 'any' })
-  return withPlainNulls(json as JsonSchema) as JsonSchema
+  return withPlainNulls(json) as JsonSchema
 }
 
 /** `anyOf: [string, null]` as `type: ['string', 'null']`: the same in fewer words, and a serializer needs not try both. */

@@ -18,6 +18,16 @@ export const name = (rule: keyof typeof nameRules) => {
 }
 
 export const time = z.string().meta({ format: 'date-time' })
+
+/** A moment given by a client, in UTC from here on: RFC 3339 can say years and offsets that PostgreSQL has not. */
+export const moment = z.iso
+  .datetime({ offset: true })
+  .transform((text) => new Date(text))
+  .refine((date) => date.getUTCFullYear() >= 1 && date.getUTCFullYear() <= 9999, {
+    error: 'not in the years 1 to 9999',
+  })
+  .transform((date) => date.toISOString())
+
 export const role = z.enum(roles)
 export const scope = z.enum(scopes)
 

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { route } from './dsl.ts'
 import { limits } from './limits.ts'
+import { scopes } from './permissions.ts'
 import { id, name, page, pageQuery, scope, time } from './schemas.ts'
 
 export const token = z.object({
@@ -41,7 +42,13 @@ export const tokens = {
     body: z.strictObject({
       name: name('token'),
       expiresInDays: z.int().min(1).max(limits.tokenExpiresDaysMax).optional(),
-      scopes: z.array(scope).min(1).optional().meta({ description: 'absent: all that the creator may do' }),
+      scopes: z
+        .array(scope)
+        .min(1)
+        .max(scopes.length)
+        .transform((given) => scopes.filter((scope) => given.includes(scope)))
+        .optional()
+        .meta({ description: 'absent: all that the creator may do' }),
       vpcs: z.array(name('vpc')).min(1).max(limits.tokenLimitsMax).optional(),
       apps: z.array(name('app')).min(1).max(limits.tokenLimitsMax).optional(),
       tag: name('tokenTag').optional().meta({ description: 'shown inside the token: sat_prod_…' }),

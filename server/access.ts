@@ -104,7 +104,7 @@ export const isLimited = (token: { vpcs: unknown; apps: unknown }) => token.vpcs
 
 /** The current organization of someone who was let in for `account` only, where membership is not implied. */
 export function memberOf<A extends Access>(ctx: Ctx<A>): MemberCaller {
-  const caller = ctx.caller as Caller | null
+  const { caller } = ctx
   if (!caller?.organization || !caller.role)
     throw new Refusal('insufficient_role', 'You are no member of an organization here. Switch to one of yours first.')
   return caller as MemberCaller
@@ -185,7 +185,7 @@ const sessionById = statement<{ id: string }>(
 )
 export async function sessionFor<P extends Permission>(ctx: Ctx<P>, ref: string): Promise<Granted<{ id: string }, P>> {
   const id = decodeId('session', ref)
-  const found = id && (await row(ctx.db, sessionById, [(ctx.caller as Caller).userId, id]))
+  const found = id && (await row(ctx.db, sessionById, [ctx.caller?.userId, id]))
   if (!found)
     throw new Refusal('session_not_found', `No browser session "${ref}".`, {
       hint: 'See them with: 1ctl user sessions list',

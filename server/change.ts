@@ -1,9 +1,9 @@
-import { appendEvents, type AuditEntry } from './audit/append.ts'
-import type { Caller, Ctx } from './context.ts'
+import { appendEvents, type AuditEntry, chainOf } from './audit/append.ts'
+import type { Ctx } from './context.ts'
 import { claimKey, keepAnswer } from './http/idempotency.ts'
-import { statement, transaction, type Tx } from './store/database.ts'
+import { execute, statement, transaction, type Tx } from './store/database.ts'
 
-/** Who listens for what: `delivery` is told that something about an organization's desired state changed. */
+/** Who listens for what: `delivery` is told that something about the desired state changed, and in which organization. */
 export type Wake = 'delivery'
 
 export type Changed<Result> = {
@@ -23,13 +23,14 @@ export async function change<Result>(
   ctx: Ctx,
   work: (tx: Tx, last: (statement: Promise<unknown>) => void) => Promise<Changed<Result>>,
 ): Promise<Result> {
-  const caller = ctx.caller as Caller | null
+  const { caller } = ctx
   const key = caller && ctx.request.idempotencyKey
   return transaction(ctx.db, async (tx, last) => {
     if (key) await claimKey(tx, caller, key, ctx.request.route)
     const { result, audit, wake } = await work(tx, last)
     if (key) last(keepAnswer(tx, caller, key, result))
-    if (wake) last(tx.query({ ...notify, values: [wake, caller?.organization?.id ?? ''] }))
+    // An organization that is being founded is not the caller's yet, but it is where the change is audited.
+    if (wake) for (const entry of [audit].flat()) last(execute(tx, notify, [wake, chainOf(caller, entry)]))
     // Last, because it holds the end of the organization's chain until the commit.
     last(appendEvents(tx, ctx, audit))
     return result

@@ -1,13 +1,11 @@
 import { limits } from '@1ctl/contract/limits'
 import type { Logger } from 'pino'
 import { dropOldPartitions, ensurePartitions } from './audit/retention.ts'
+import { sessionEnded } from './identity/callers.ts'
 import { type Database, execute, sqlState, statement } from './store/database.ts'
 
 const sweeps = [
-  statement(
-    'sweep.sessions',
-    "delete from sessions where expires_at <= now() or last_seen_at <= now() - interval '7 days'",
-  ),
+  statement('sweep.sessions', `delete from sessions where ${sessionEnded}`),
   statement('sweep.attempts', 'delete from attempts where until <= now()'),
   statement(
     'sweep.idempotency',
@@ -19,7 +17,7 @@ const sweeps = [
 /** What has ended by time is removed by the hour. Nothing relies on it: every statement looks at the time itself. */
 export async function housekeep(db: Database, auditMonths: number | undefined, log: Logger): Promise<void> {
   await ensurePartitions(db, log)
-  if (auditMonths !== undefined) await dropOldPartitions(db, auditMonths)
+  if (auditMonths !== undefined) await dropOldPartitions(db, auditMonths, log)
   for (const sweep of sweeps) await execute(db, sweep)
 }
 

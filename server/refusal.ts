@@ -35,7 +35,13 @@ type RefusalMore = {
   audit?: { object: AuditObject } | false
 }
 
-export const invalid = (code: 'invalid_body' | 'invalid_query', problems: Problem[]) =>
-  new Refusal(code, problems.map(({ path, message }) => (path ? `${path}: ${message}` : message)).join('; '), {
+const problemsMax = 100
+
+export function invalid(code: 'invalid_body' | 'invalid_query', all: Problem[]): Refusal {
+  // Bounded, or a megabyte of wrong keys would be answered with several.
+  const problems = all.slice(0, problemsMax)
+  if (all.length > problemsMax) problems.push({ path: '', message: `and ${all.length - problemsMax} more` })
+  return new Refusal(code, problems.map(({ path, message }) => (path ? `${path}: ${message}` : message)).join('; '), {
     details: { problems },
   })
+}

@@ -87,7 +87,9 @@ export async function authStatus(_: object, deps: Deps): Promise<void> {
     `API URL: ${apiUrl}`,
     `Token: ${text}`,
   ])
-  note(`The token comes from ${shown.source}; expires: ${day(shown.expiresAt)}.`)
+  note(
+    `The token comes from ${shown.source} and ${token?.expiresAt ? `expires on ${day(token.expiresAt)}` : 'never expires'}.`,
+  )
 }
 
 export function authLogout(_: object, deps: Deps): void {

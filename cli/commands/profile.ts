@@ -1,3 +1,4 @@
+import { isTokenWhole } from '@1ctl/contract/token-format'
 import type { Command } from 'commander'
 import { masked, profileNamed } from '../account.ts'
 import { baseOf } from '../address.ts'
@@ -68,6 +69,7 @@ export async function profileCreate({ name, url, ...input }: TokenInput & { name
   const stored = deps.home.profiles()
   if (Object.hasOwn(stored.profiles, name)) await deps.prompt.confirm(`There is a profile "${name}". Replace it?`)
   const token = await readToken(input, deps)
+  if (!isTokenWhole(token)) deps.note('Warning: this token looks mistyped or cut.')
 
   deps.home.saveProfiles({ active: name, profiles: { ...stored.profiles, [name]: { url, token } } })
   deps.out.one({ name, url, active: true }, name, [`Profile "${name}" saved. It is the active one now.`])

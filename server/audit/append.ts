@@ -25,18 +25,19 @@ export type AuditEntry = {
 export type Actor = { type: 'user' | 'token' | 'system' | 'anonymous'; id: string | null; name: string; user?: string }
 
 // The hash is computed from the head's row as it is once its lock is held: `update` re-reads it, so the chain has no fork however
-// many processes write. `greatest` keeps times in the order of the chain, so that a month is one stretch of it.
-const columns = `$3::uuid, $4::text, $5::uuid, $6::text, $7::text, $8::text, $9::text, $10::text, $11::uuid, $12::text,
-  $13::text, $14::text, $15::jsonb, $16::text`
+// many processes write. `greatest` keeps times in the order of the chain, so that a month is one stretch of it. The left join makes
+// a missing head an error of the statement (seq is null), which takes the whole transaction back.
+const columns = `$2::uuid, $3::text, $4::uuid, $5::text, $6::text, $7::text, $8::text, $9::text, $10::uuid, $11::text,
+  $12::text, $13::text, $14::jsonb, $15::text`
 const append = statement(
   'audit.append',
   `with head as (
-     update audit_heads set seq = seq + 1, at = greatest(at, $2::timestamptz),
-       hash = audit_hash(hash, chain, seq + 1, greatest(at, $2::timestamptz), ${columns})
+     update audit_heads set seq = seq + 1, at = greatest(at, now()),
+       hash = audit_hash(hash, row(chain, seq + 1, greatest(at, now()), ${columns}, null)::audit_events)
      where chain = $1 returning seq, at, hash)
    insert into audit_events (chain, seq, at, id, actor_type, actor_id, actor_name, actor_user, address, action, object_type,
      object_id, object_name, outcome, code, detail, request_id, hash)
-   select $1, seq, at, ${columns}, hash from head`,
+   select $1::uuid, head.seq, head.at, ${columns}, head.hash from (select) one left join head on true`,
 )
 
 /** Sends its statements at once: in a transaction they travel together with the commit. */
@@ -50,9 +51,8 @@ export async function appendEvents(
 
 async function appendEvent(db: Tx | Database, caller: Caller | null, request: RequestFacts | null, entry: AuditEntry) {
   const actor = entry.actor ?? actorOf(caller)
-  const written = await execute(db, append, [
-    entry.chain ?? caller?.organization?.id ?? installationChain,
-    new Date().toISOString(),
+  await execute(db, append, [
+    chainOf(caller, entry),
     uuidv7(),
     actor.type,
     actor.id,
@@ -68,8 +68,10 @@ async function appendEvent(db: Tx | Database, caller: Caller | null, request: Re
     JSON.stringify(entry.detail ?? {}),
     request?.id ?? null,
   ])
-  if (written !== 1) throw new Error('the audit chain of this organization is missing')
 }
+
+export const chainOf = (caller: Caller | null, entry: AuditEntry) =>
+  entry.chain ?? caller?.organization?.id ?? installationChain
 
 /** `tokenCreate` -> `token.create`: endpoint, audit and test share one name. */
 export const actionOf = (route: string) => route.replace(/[A-Z]/, (letter) => `.${letter.toLowerCase()}`)

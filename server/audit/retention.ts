@@ -1,23 +1,16 @@
 import type { Logger } from 'pino'
-import { checkViolation, type Database, sqlState, transaction, type Tx } from '../store/database.ts'
+import { checkViolation, type Database, lockNotAvailable, sqlState, transaction, type Tx } from '../store/database.ts'
 import { appendEvents, system } from './append.ts'
 
 /** Partitions of this month and the next two, made ahead of time, so that no write ever waits for one. */
 export async function ensurePartitions(db: Database, log: Logger): Promise<void> {
-  const now = new Date()
-  for (let ahead = 0; ahead <= 2; ahead++) {
-    const from = new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() + ahead))
-    const to = new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() + ahead + 1))
-    await transaction(db, async (tx) => {
-      await onlyOne(tx)
+  const there = await partitions(db)
+  for (const ahead of [0, 1, 2]) {
+    const [from, to] = [month(ahead), month(ahead + 1)]
+    if (there.includes(nameOf(from))) continue
+    await whenFree(db, log, async (tx) => {
       await tx.query(
         `create table if not exists ${nameOf(from)} partition of audit_events for values from ('${day(from)}') to ('${day(to)}')`,
-      )
-    }).catch((error: unknown) => {
-      if (sqlState(error) !== checkViolation) throw error
-      log.warn(
-        { month: day(from).slice(0, 7) },
-        'rows of this month are in the default partition already and stay there',
       )
     })
   }
@@ -27,18 +20,14 @@ export async function ensurePartitions(db: Database, log: Logger): Promise<void>
  * Drops whole months. Each chain remembers the number and hash of the last row it lost, so that the rest still verifies, and says in a
  * row of its own how far back it now reaches.
  */
-export async function dropOldPartitions(db: Database, monthsKept: number): Promise<string[]> {
-  const now = new Date()
-  const oldest = nameOf(new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() - monthsKept)))
-  return transaction(db, async (tx) => {
-    await onlyOne(tx)
-    const { rows } = await tx.query<{ name: string }>(
-      `select c.relname as name from pg_inherits i join pg_class c on c.oid = i.inhrelid
-       where i.inhparent = 'audit_events'::regclass and c.relname ~ '^audit_events_\\d{6}$' and c.relname < $1 order by 1`,
-      [oldest],
-    )
-    for (const { name } of rows) await dropPartition(tx, name)
-    return rows.map(({ name }) => name)
+export async function dropOldPartitions(db: Database, monthsKept: number, log: Logger): Promise<void> {
+  const oldest = nameOf(month(-monthsKept))
+  const isOld = (name: string) => name < oldest
+  if (!(await partitions(db)).some(isOld)) return
+  await whenFree(db, log, async (tx) => {
+    // First of all, because who writes holds this lock when they wait for the head of a chain.
+    await tx.query('lock table audit_events in access exclusive mode')
+    for (const name of (await partitions(tx)).filter(isOld)) await dropPartition(tx, name)
   })
 }
 
@@ -50,14 +39,54 @@ async function dropPartition(tx: Tx, name: string): Promise<void> {
      where h.chain = gone.chain returning h.chain, gone.seq`,
   )
   await tx.query(`drop table ${name}`)
-  for (const { chain, seq } of chains)
-    await appendEvents(
-      tx,
-      { caller: null, request: null },
-      { action: 'audit.retain', actor: system, chain, detail: { droppedThrough: seq } },
-    )
+  // What had no partition of its own when it was written.
+  await tx.query(
+    'delete from audit_events_default e using audit_heads h where e.chain = h.chain and e.seq <= h.first_seq',
+  )
+  await appendEvents(
+    tx,
+    { caller: null, request: null },
+    chains.map(({ chain, seq }) => ({
+      action: 'audit.retain',
+      actor: system,
+      chain,
+      detail: { droppedThrough: seq },
+    })),
+  )
 }
 
-const onlyOne = (tx: Tx) => tx.query("select pg_advisory_xact_lock(hashtext('1ctl.partitions'))")
-const nameOf = (month: Date) => `audit_events_${day(month).slice(0, 7).replace('-', '')}`
+/**
+ * Partitions come and go under a lock that every writer and reader of the audit is in the way of, and that they then wait behind: so it
+ * is tried briefly, and again an hour later. Until then rows land in the default partition, and old months stay.
+ */
+async function whenFree(db: Database, log: Logger, work: (tx: Tx) => Promise<void>): Promise<void> {
+  await transaction(db, async (tx) => {
+    await tx.query("set local lock_timeout = '1s'")
+    await tx.query("select pg_advisory_xact_lock(hashtext('1ctl.partitions'))")
+    await work(tx)
+  }).catch((error: unknown) => {
+    const reason = reasons[sqlState(error) ?? '']
+    if (!reason) throw error
+    log.warn({ reason }, 'an audit partition was not made or dropped')
+  })
+}
+
+const reasons: Record<string, string> = {
+  [lockNotAvailable]: 'the audit is in use',
+  [checkViolation]: 'its rows are in the default partition already',
+}
+
+async function partitions(db: Database | Tx): Promise<string[]> {
+  const { rows } = await db.query<{ name: string }>(
+    `select c.relname as name from pg_inherits i join pg_class c on c.oid = i.inhrelid
+     where i.inhparent = 'audit_events'::regclass and c.relname ~ '^audit_events_\\d{6}$' order by 1`,
+  )
+  return rows.map(({ name }) => name)
+}
+
+const month = (ahead: number) => {
+  const now = new Date()
+  return new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() + ahead))
+}
+const nameOf = (start: Date) => `audit_events_${day(start).slice(0, 7).replace('-', '')}`
 const day = (date: Date) => date.toISOString().slice(0, 10)

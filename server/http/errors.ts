@@ -6,14 +6,14 @@ import { sqlState } from '../store/database.ts'
 /** Anything thrown while answering, as a refusal: ours stays, the framework's and PostgreSQL's are translated, the rest is a 500. */
 export function toRefusal(error: unknown, log: Pick<Logger, 'error'>, requestId: string): Refusal {
   if (error instanceof Refusal) return error
-  const code = codeOf(error)
-  const [ours, message] = (code && translations[code]) || []
-  if (ours && message) return new Refusal(ours, message)
+  const code = codeOf(error) ?? ''
+  const known = translations[code] ?? (sqlState(error) ? translations[code.slice(0, 2)] : undefined)
+  if (known) return new Refusal(...known)
   // The framework's other complaints about a request (a bad URL, a wrong length): its fault is the client's, its words are not ours.
   if (isClientFault(error)) return new Refusal('invalid_request', 'This is not a well-formed request.')
   // The error's own text goes to the log only: it may quote what a client sent.
   log.error({ err: describe(error), requestId }, 'request failed')
-  return new Refusal('internal_error', 'Something went wrong here; nothing was changed.', {
+  return new Refusal('internal_error', 'Something went wrong here.', {
     hint: "The server's log says more under this request id.",
   })
 }
@@ -31,8 +31,9 @@ const describe = (error: unknown) =>
       }
     : { type: typeof error }
 
-const busy = 'The database does not answer at the moment; nothing was changed. Try again.'
-const slow = 'This took too long and was given up; nothing was changed. Try again.'
+// Neither says "nothing was changed": a connection lost during the commit leaves that open.
+const busy = 'The database does not answer at the moment. Try again.'
+const slow = 'This took too long and was given up. Try again.'
 const translations: Record<string, [ErrorCode, string]> = {
   FST_ERR_CTP_INVALID_MEDIA_TYPE: ['unsupported_media_type', 'Send JSON, with content-type: application/json.'],
   FST_ERR_CTP_INVALID_JSON_BODY: ['malformed_json', 'The body is not JSON.'],
@@ -43,18 +44,25 @@ const translations: Record<string, [ErrorCode, string]> = {
     'The body does not have the length that content-length says.',
   ],
   FST_ERR_MAX_PARAM_LENGTH: ['url_too_long', 'The URL is too long.'],
-  // https://www.postgresql.org/docs/current/errcodes-appendix.html
-  '57014': ['unavailable', slow],
+  // Two characters are a class: https://www.postgresql.org/docs/current/errcodes-appendix.html
+  '08': ['unavailable', busy],
+  '25006': ['unavailable', busy], // read-only: a standby that is not promoted yet
+  '28': ['unavailable', busy],
+  '3D': ['unavailable', busy],
+  '40': ['unavailable', slow],
+  '53': ['unavailable', busy],
+  '55000': ['unavailable', busy],
   '55P03': ['unavailable', slow],
-  '40P01': ['unavailable', slow],
-  '57P01': ['unavailable', busy],
-  '57P02': ['unavailable', busy],
-  '57P03': ['unavailable', busy],
-  '53300': ['unavailable', busy],
+  '57': ['unavailable', busy],
+  '57014': ['unavailable', slow],
   ECONNREFUSED: ['unavailable', busy],
   ECONNRESET: ['unavailable', busy],
   ENOENT: ['unavailable', busy],
   EPIPE: ['unavailable', busy],
+  ETIMEDOUT: ['unavailable', busy],
+  EHOSTUNREACH: ['unavailable', busy],
+  ENOTFOUND: ['unavailable', busy],
+  EAI_AGAIN: ['unavailable', busy],
   DATABASE_AWAY: ['unavailable', busy],
   // A NUL character, which JSON can say and PostgreSQL's text cannot hold.
   '22021': ['invalid_request', 'Text must not contain the character NUL.'],
@@ -80,6 +88,15 @@ const isClientFault = (error: unknown) =>
   error.statusCode >= 400 &&
   error.statusCode < 500
 
-export function errorBody({ code, message, hint, details }: Refusal, requestId: string): ErrorBody {
-  return { error: { code, message, ...(hint ? { hint } : {}), ...(details ? { details } : {}), requestId } }
+export function errorText({ code, message, hint, details }: Refusal, requestId: string): string {
+  const body: ErrorBody = {
+    error: { code, message, ...(hint ? { hint } : {}), ...(details ? { details } : {}), requestId },
+  }
+  return withoutTokens(JSON.stringify(body))
 }
+
+/** For log and audit: without the query, in which a person may have put anything. */
+export const shownPath = (url: string) => withoutTokens(url.split('?', 1)[0] ?? '')
+
+/** A token or an invitation that someone gave where a name or an id belongs is not repeated. */
+const withoutTokens = (text: string) => text.replace(/(sat|inv)_[\w-]{16,}/g, '$1_…')

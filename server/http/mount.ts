@@ -2,6 +2,7 @@ import { type ApiContract, apiBase, contract, type Route } from '@1ctl/contract'
 import type { Problem } from '@1ctl/contract/errors'
 import { decodeId } from '@1ctl/contract/ids'
 import { jsonSchema } from '@1ctl/contract/openapi'
+import { limits } from '@1ctl/contract/limits'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { admit } from '../access.ts'
@@ -11,14 +12,16 @@ import { type CallerRow, type Credential, findCaller, hashOf, noteUse, toCaller 
 import { organizationNotFound } from '../identity/organizations.ts'
 import { invalid, Refusal } from '../refusal.ts'
 import { readSessionCookie } from './cookie.ts'
+import { shownPath } from './errors.ts'
 import { earlierAnswer, Replay } from './idempotency.ts'
+import { readBody } from './json.ts'
 import { refuseForeignOrigin } from './origin.ts'
 import type { View } from './view.ts'
 
 /** One implementation per route of the contract: a function, or a view (one statement for caller and rows). */
 export type Implementation = { [K in keyof ApiContract]: Api[K] | View<K> }
 
-/** The path of every request: parse, find the caller, let in, answer. A wrong input is reported only to someone who was let in. */
+/** The path of every request: find the caller, let in, parse, answer. A wrong input is reported only to someone who was let in. */
 export function mount(
   app: FastifyInstance,
   platform: Platform,
@@ -48,20 +51,27 @@ async function serve(platform: Platform, mounted: Mounted, request: FastifyReque
   const answer: AnswerParts = {}
   let caller: Caller | null = null
   try {
-    const input = parse(mounted, request)
+    // A view's statement takes the input and finds the caller, so here alone the input comes first.
+    const early = typeof implemented === 'object' ? parse(mounted, request) : undefined
     let rows: unknown[] = []
     if (route.access !== 'public') {
       const credential = credentialOf(request, facts, mounted)
       if (credential) {
-        const found = input.values
-          ? await findWithRows(platform, implemented as AnyView, credential, input.values)
+        const found = early?.values
+          ? await findWithRows(platform, implemented as AnyView, credential, early.values)
           : await findCaller(platform.db, credential)
-        caller = await settle(platform, credential, found, facts)
+        caller = await settle(platform, credential, found, facts, request)
         rows = found && 'rows' in found ? (found.rows as unknown[]) : []
       }
     }
     const ctx = admit(platform, route, caller, { request: facts, answer })
     if (caller?.token?.expiresAt) reply.header('x-satusky-token-expires-at', caller.token.expiresAt)
+    if (facts.idempotencyKey && facts.idempotencyKey.length > limits.idempotencyKeyLengthMax)
+      throw new Refusal(
+        'invalid_request',
+        `An idempotency-key has at most ${limits.idempotencyKeyLengthMax} characters.`,
+      )
+    const input = early ?? parse(mounted, request)
     if (!input.ok) throw input.refusal
     const earlier =
       caller && facts.idempotencyKey
@@ -75,22 +85,22 @@ async function serve(platform: Platform, mounted: Mounted, request: FastifyReque
     reply.code(answer.status ?? route.status ?? 200)
     if (answer.etag) reply.header('etag', answer.etag)
     if (answer.cookie) reply.header('set-cookie', answer.cookie)
-    return reply.send(output)
+    return output
   } catch (error) {
     if (error instanceof Refusal && isAudited(error)) await auditRefusal(platform, caller, facts, request, error)
     throw error
   }
 }
 
-function factsOf(request: FastifyRequest, { name, route }: Mounted): RequestFacts {
+function factsOf(request: FastifyRequest, { name, route, publicUrl }: Mounted): RequestFacts {
   const key = request.headers['idempotency-key']
   return {
     id: request.id,
     route: name,
     address: request.ip,
     agent: request.headers['user-agent']?.slice(0, 300) ?? '',
-    secure: request.protocol === 'https',
-    idempotencyKey: route.method === 'POST' && typeof key === 'string' && key !== '' ? key.slice(0, 255) : undefined,
+    secure: publicUrl?.startsWith('https:') || request.protocol === 'https',
+    idempotencyKey: route.method === 'POST' && typeof key === 'string' && key !== '' ? key : undefined,
     ifMatch: request.headers['if-match'],
   }
 }
@@ -105,7 +115,7 @@ function parse({ route, implemented }: Mounted, request: FastifyRequest): Parsed
     const value = {
       ...(request.params as Record<string, string>),
       ...part(route.query ?? nothing, request.query, 'invalid_query'),
-      ...part(route.body ?? nothing, request.body ?? (route.body ? undefined : {}), 'invalid_body'),
+      ...part(route.body ?? nothing, readBody(request.body) ?? (route.body ? undefined : {}), 'invalid_body'),
     }
     return { ok: true, value, values: typeof implemented === 'object' ? implemented.values(value as never) : undefined }
   } catch (refusal) {
@@ -116,8 +126,6 @@ function parse({ route, implemented }: Mounted, request: FastifyRequest): Parsed
 const nothing = z.strictObject({})
 
 function part(schema: z.ZodObject, given: unknown, code: 'invalid_body' | 'invalid_query'): Record<string, unknown> {
-  // A body that could not be read (json.ts), kept until the caller is known.
-  if (given instanceof Refusal) throw given
   const result = schema.safeParse(given)
   if (!result.success) throw invalid(code, result.error.issues.flatMap(problemsOf))
   return result.data
@@ -136,7 +144,7 @@ function credentialOf(
   facts: RequestFacts,
   { route, publicUrl }: Mounted,
 ): Credential | undefined {
-  const organization = (request.params as Record<string, string>)['organization']
+  const organization = organizationIn(request)
   const inOrganization = organization === undefined ? null : (decodeId('organization', organization) ?? organization)
   const token = tokenOf(request)
   if (token !== undefined) return { kind: 'token', hash: hashOf(token), inOrganization }
@@ -145,6 +153,8 @@ function credentialOf(
   if (route.method !== 'GET') refuseForeignOrigin(request, publicUrl)
   return { kind: 'session', hash: hashOf(session), inOrganization }
 }
+
+const organizationIn = (request: FastifyRequest) => (request.params as Record<string, string>)['organization']
 
 export function tokenOf({ headers }: FastifyRequest): string | undefined {
   const key = headers['x-satusky-api-key']
@@ -164,6 +174,7 @@ export async function settle(
   credential: Credential,
   found: CallerRow | undefined,
   facts: RequestFacts,
+  request: FastifyRequest,
 ) {
   const { kind, inOrganization } = credential
   try {
@@ -173,7 +184,7 @@ export async function settle(
       caller.organization?.id !== inOrganization &&
       caller.organization?.name !== inOrganization
     )
-      throw organizationNotFound(inOrganization)
+      throw organizationNotFound(organizationIn(request) ?? inOrganization)
     if (found?.stale)
       noteUse(platform.db, kind, found.id, facts.address).catch((error: unknown) =>
         platform.log.warn(error, 'last use not noted'),
@@ -208,15 +219,22 @@ async function auditRefusal(
   request: FastifyRequest,
   refusal: Refusal,
 ) {
+  if (!caller && (await isFlood(platform, facts.address))) return
   const { code, audit } = refusal
   await appendEvents(
     platform.db,
     { caller, request: facts },
-    {
-      outcome: 'refused',
-      code,
-      detail: { path: request.url.split('?', 1)[0] },
-      ...(audit ? { object: audit.object } : {}),
-    },
+    { outcome: 'refused', code, detail: { path: shownPath(request.url) }, ...(audit ? { object: audit.object } : {}) },
   )
+}
+
+/** Whoever knocks without a credential that counts cannot fill the audit, nor make everyone wait for the end of its chain. */
+async function isFlood({ attempts }: Platform, address: string): Promise<boolean> {
+  try {
+    await attempts.count('stranger', address)
+    return false
+  } catch (error) {
+    if (error instanceof Refusal) return true
+    throw error
+  }
 }

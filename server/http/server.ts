@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import type { Socket } from 'node:net'
 import { apiBase } from '@1ctl/contract'
 import type { ErrorCode } from '@1ctl/contract/errors'
@@ -10,8 +11,9 @@ import { implementation } from '../implementation.ts'
 import type { Metrics } from '../observe/metrics.ts'
 import { Refusal } from '../refusal.ts'
 import { version } from '../version.ts'
+import { closeGently } from './closing.ts'
 import { type Dashboard, serveDashboard } from './dashboard.ts'
-import { errorBody, toRefusal } from './errors.ts'
+import { errorText, shownPath, toRefusal } from './errors.ts'
 import { acceptJson } from './json.ts'
 import { mount } from './mount.ts'
 import { operate } from './operate.ts'
@@ -25,22 +27,34 @@ export type HttpOptions = {
 
 /** The HTTP side of the product, not yet listening: the contract, the dashboard, and what operators ask (health, metrics). */
 export async function createHttp(platform: Platform, metrics: Metrics, options: HttpOptions): Promise<FastifyInstance> {
+  const connections = {
+    maxHeaderSize: limits.headerBytesMax,
+    headersTimeout: limits.requestTimeoutMs,
+    connectionsCheckingInterval: 1_000,
+    // Refused below, in the shape of every other refusal.
+    requireHostHeader: false,
+  }
   const app = Fastify({
-    trustProxy: options.trustProxy,
+    // One proxy: the last address of x-forwarded-for is the one it saw. Those before it are whatever the client wrote.
+    trustProxy: options.trustProxy ? (_address: string, hop: number) => hop === 0 : false,
     genReqId: requestId,
     bodyLimit: limits.bodyBytesMax,
     requestTimeout: limits.requestTimeoutMs,
     keepAliveTimeout: 72_000,
     exposeHeadRoutes: false,
     routerOptions: { maxParamLength: 500 },
-    http: { maxHeaderSize: limits.headerBytesMax, headersTimeout: limits.requestTimeoutMs },
-    ...(options.tls ? { https: { ...options.tls, maxHeaderSize: limits.headerBytesMax } } : {}),
+    // NUL is in no name, and PostgreSQL's text cannot hold it: what is named with it is not found, like any other wrong name.
+    rewriteUrl: ({ url }: { url: string }) => url.replaceAll('%00', '%EF%BF%BD'),
+    http: connections,
+    ...(options.tls ? { https: { ...connections, ...options.tls } } : {}),
     clientErrorHandler: answerBrokenRequest,
     // A request that arrives while the server closes is answered, not reset: the load balancer may not know yet.
     return503OnClosing: false,
-    forceCloseConnections: 'idle',
     frameworkErrors: refuse,
   } as object) as unknown as FastifyInstance
+  closeGently(app)
+  // Nothing to expect from us but 100-continue, which Node answers itself; a server may ignore the rest.
+  app.server.on('checkExpectation', (request, response) => app.server.emit('request', request, response))
 
   await app.register(helmet, {
     contentSecurityPolicy: {
@@ -59,10 +73,13 @@ export async function createHttp(platform: Platform, metrics: Metrics, options: 
     },
     hsts: options.tls !== undefined || options.publicUrl?.startsWith('https:') ? { maxAge: 31_536_000 } : false,
     referrerPolicy: { policy: 'no-referrer' },
+    frameguard: { action: 'deny' },
   })
   app.addHook('onRequest', (request, reply, done) => {
     reply.header('x-request-id', request.id)
     reply.header('cache-control', 'no-store')
+    if (request.headers.host === undefined && request.raw.httpVersionMinor > 0)
+      throw new Refusal('invalid_request', 'This is not a well-formed HTTP request: it has no Host.')
     done()
   })
   app.addHook('onResponse', (request, reply, done) => {
@@ -90,11 +107,13 @@ export async function createHttp(platform: Platform, metrics: Metrics, options: 
 
   function refuse(error: unknown, request: FastifyRequest, reply: FastifyReply) {
     const refusal = toRefusal(error, platform.log, request.id)
+    // Again, because a URL that cannot be read passes no hook.
+    reply.header('x-request-id', request.id).header('cache-control', 'no-store')
     return reply
       .code(refusal.status)
       .headers(refusal.headers)
       .type('application/json')
-      .send(JSON.stringify(errorBody(refusal, request.id)))
+      .send(errorText(refusal, request.id))
   }
 }
 
@@ -122,8 +141,7 @@ function observe({ log }: Platform, metrics: Metrics, request: FastifyRequest, r
     {
       requestId: request.id,
       method: request.method,
-      // Without the query, in which a person may have put anything.
-      path: request.url.split('?', 1)[0],
+      path: shownPath(request.url),
       status: reply.statusCode,
       ms: Math.round(reply.elapsedTime),
       address: request.ip,
@@ -132,18 +150,33 @@ function observe({ log }: Platform, metrics: Metrics, request: FastifyRequest, r
   )
 }
 
-const processId = Date.now().toString(36)
+// Unlike in every other process, so that an id names one request also where several processes share a database.
+const processId = randomBytes(5).toString('hex')
 let counter = 0
 const requestId = () => `req_${processId}${(++counter).toString(36).padStart(6, '0')}`
 
 /** What Node refuses before there is a request: headers too large, a timeout, no HTTP at all. */
 function answerBrokenRequest(error: Error & { code?: string }, socket: Socket) {
-  if (socket.destroyed || !socket.writable || error.code === 'ECONNRESET') return void socket.destroy()
+  if (socket.destroyed || error.code === 'ECONNRESET') return void socket.destroy()
+  // Answered already; this is more of the same.
+  if (!socket.writable) return
   const [code, status, message] = brokenRequests[error.code ?? ''] ?? brokenRequest
-  const body = JSON.stringify(errorBody(new Refusal(code, message), requestId()))
+  const id = requestId()
+  const body = errorText(new Refusal(code, message), id)
   socket.end(
-    `HTTP/1.1 ${status}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
+    [
+      `HTTP/1.1 ${status}`,
+      'content-type: application/json; charset=utf-8',
+      `content-length: ${Buffer.byteLength(body)}`,
+      'cache-control: no-store',
+      `x-request-id: ${id}`,
+      'connection: close',
+      '',
+      body,
+    ].join('\r\n'),
   )
+  // Time to read the answer: ended at once, a client that is still sending would see a reset instead.
+  setTimeout(() => socket.destroy(), 1_000).unref()
 }
 
 const brokenRequest: [ErrorCode, string, string] = [
@@ -155,7 +188,7 @@ const brokenRequests: Record<string, [ErrorCode, string, string]> = {
   HPE_HEADER_OVERFLOW: [
     'headers_too_large',
     '431 Request Header Fields Too Large',
-    'The headers are larger than 16 KiB.',
+    'URL and headers are larger than 16 KiB.',
   ],
   ERR_HTTP_REQUEST_TIMEOUT: ['request_timeout', '408 Request Timeout', 'The request did not arrive within 30 seconds.'],
 }

@@ -26,7 +26,7 @@ export const attemptsIn = (db: Database) => ({
   /** Counts one; refuses when there were too many. Returns how many are left. */
   async count(kind: AttemptKind, who: string): Promise<number> {
     const { failuresMax, windowMinutes } = attemptLimits[kind]
-    const counted = await row(db, count, [`${kind} ${who}`, `${windowMinutes} minutes`])
+    const counted = await row(db, count, [keyOf(kind, who), `${windowMinutes} minutes`])
     if (!counted) throw new Error('attempts.count returned no row')
     if (counted.failures > failuresMax)
       throw new Refusal(
@@ -34,14 +34,23 @@ export const attemptsIn = (db: Database) => ({
         `Too many failed attempts. Try again in ${inWords(counted.waitSeconds)}.`,
         {
           headers: { 'retry-after': String(counted.waitSeconds) },
-          // The first one over the limit is worth an audit row, the flood behind it is not.
-          details: { retryAfterSeconds: counted.waitSeconds, first: counted.failures === failuresMax + 1 },
+          details: { retryAfterSeconds: counted.waitSeconds },
         },
       )
     return failuresMax - counted.failures
   },
-  takeBack: (kind: AttemptKind, who: string) => execute(db, takeBack, [`${kind} ${who}`]),
-  forget: (kind: AttemptKind, who: string) => execute(db, forget, [`${kind} ${who}`]),
+  takeBack: (kind: AttemptKind, who: string) => execute(db, takeBack, [keyOf(kind, who)]),
+  forget: (kind: AttemptKind, who: string) => execute(db, forget, [keyOf(kind, who)]),
 })
+
+const keyOf = (kind: AttemptKind, who: string) => `${kind} ${kind === 'account' ? who : network(who)}`
+
+/** A machine with IPv6 has 2^64 addresses, its whole /64, to come from: they count as one. */
+function network(address: string): string {
+  if (!address.includes(':') || address.includes('.')) return address // IPv4, which may read ::ffff:203.0.113.7
+  const [left = [], right = []] = address.split('::').map((part) => part.split(':'))
+  const zeros = Array.from({ length: 8 - left.length - right.length }, () => '0')
+  return `${[...left, ...zeros, ...right].slice(0, 4).join(':')}::/64`
+}
 
 const inWords = (seconds: number) => (seconds < 90 ? `${seconds} seconds` : `${Math.ceil(seconds / 60)} minutes`)

@@ -71,6 +71,6 @@ function readBootstrap(file: string): Bootstrap | undefined {
 }
 
 function writePrivate(file: string, content: Bootstrap): void {
-  writeFileSync(`${file}.new`, `${JSON.stringify(content, null, 2)}\n`, { mode: 0o600, flush: true } as object)
+  writeFileSync(`${file}.new`, `${JSON.stringify(content, null, 2)}\n`, { mode: 0o600, flush: true })
   renameSync(`${file}.new`, file)
 }

@@ -31,6 +31,9 @@ export type CallerRow = {
   stale: boolean
 }
 
+/** Which rows of `sessions` count no more: 30 days after signing in (expires_at), or 7 without use. */
+export const sessionEnded = "(expires_at <= now() or last_seen_at <= now() - interval '7 days')"
+
 const byToken = `
   select true as is_token, u.id as user_id, u.email, u.operator, o.id as organization_id, o.name as organization_name, m.role, t.id, t.name, t.scopes,
     t.vpcs, t.apps, t.disabled, coalesce(t.expires_at <= now(), false) as expired, t.expires_at,
@@ -38,14 +41,14 @@ const byToken = `
   from api_tokens t
   join users u on u.id = t.created_by
   join organizations o on o.id = t.organization_id
-  left join members m on m.user_id = t.created_by and m.organization_id = t.organization_id
+  join members m on m.user_id = t.created_by and m.organization_id = t.organization_id
   where t.hash = $1`
 
 // $2 names the organization of the path (name or id), otherwise the session's current one counts.
 const bySession = (organization: string) => `
   select false as is_token, u.id as user_id, u.email, u.operator, o.id as organization_id, o.name as organization_name, m.role, s.id, null as name,
     null::text[] as scopes, null::uuid[] as vpcs, null::text[] as apps, false as disabled,
-    (s.expires_at <= now() or s.last_seen_at <= now() - interval '7 days') as expired, s.expires_at,
+    ${sessionEnded} as expired, s.expires_at,
     s.last_seen_at < now() - interval '1 minute' as stale
   from sessions s
   join users u on u.id = s.user_id
@@ -92,15 +95,18 @@ export function toCaller(kind: Credential['kind'], row: CallerRow | undefined): 
           hint: 'Create one under Settings, API Tokens.',
         })
       : new Refusal('session_expired', 'This browser session has ended. Sign in again.')
+  const audit = { object: { type: kind, id: row.id, name: row.name } }
   if (row.expired)
     throw kind === 'token'
       ? new Refusal('token_expired', `Token "${row.name}" expired at ${row.expires_at}.`, {
           hint: 'Create a new one, or rotate before it ends.',
+          audit,
         })
       : new Refusal('session_expired', 'This browser session has ended. Sign in again.')
   if (row.disabled)
     throw new Refusal('token_disabled', `Token "${row.name}" is disabled.`, {
       hint: 'An admin can enable it: 1ctl token enable <id>',
+      audit,
     })
   const token =
     kind === 'token'

@@ -19,9 +19,9 @@ const vpcNames = statement<{ name: string }>('me.vpcs', 'select name from vpcs w
 export async function describeCaller(ctx: Pick<Ctx, 'db'>, caller: Caller): Promise<Me> {
   const { token, session } = caller
   // A token belongs to one organization and does not tell of its creator's others.
-  const onlyOrganization = token ? (caller.organization?.id ?? null) : null
+  const onlyOrganization = token && caller.organization?.id
   const [organizations, limitedTo] = await Promise.all([
-    token && !onlyOrganization ? [] : rows(ctx.db, organizationsOfUser, [caller.userId, onlyOrganization]),
+    rows(ctx.db, organizationsOfUser, [caller.userId, onlyOrganization]),
     token?.vpcs ? namesOf(ctx.db, token.vpcs) : null,
   ])
   return {

@@ -8,7 +8,16 @@ import { change } from '../change.ts'
 import type { Api } from '../context.ts'
 import { pageValues, toPage, view } from '../http/view.ts'
 import { Refusal } from '../refusal.ts'
-import { execute, rfc3339, row, sqlState, statement, type Tx, uniqueViolation } from '../store/database.ts'
+import {
+  execute,
+  foreignKeyViolation,
+  rfc3339,
+  row,
+  sqlState,
+  statement,
+  type Tx,
+  uniqueViolation,
+} from '../store/database.ts'
 import { uuidv7 } from '../store/uuid.ts'
 import { insertToken } from './tokens.ts'
 
@@ -80,11 +89,11 @@ export const organizationDelete: Api['organizationDelete'] = async (ctx, { confi
       hint: `Confirm with its name: ?confirm=${organization.name}`,
     })
   await change(ctx, async (tx) => {
-    await execute(tx, remove, [organization.id])
+    if ((await execute(tx, remove, [organization.id])) === 0) throw organizationNotFound(organization.name)
     const object = { type: 'organization' as const, ...organization }
-    // In its own chain, which stays, and where someone will look for an organization that is gone.
-    return { result: undefined, audit: [{ object }, { object, chain: installationChain }], wake: 'delivery' }
-  })
+    // Where someone will look for an organization that is gone, and in its own chain, which stays.
+    return { result: undefined, audit: [{ object, chain: installationChain }, { object }], wake: 'delivery' }
+  }).catch(notEmpty(`Organization "${organization.name}"`))
   return {}
 }
 
@@ -107,7 +116,7 @@ export async function found(
   const id = uuidv7()
   const namespace = namespaceOf(name, 'default')
   const created = await row(tx, insertOrganization, [id, name, uuidv7(), namespace, uuidv7(), owner.id, owner.email])
-  const unlimited = { vpcs: null, apps: null, expiresAfter: null }
+  const unlimited = { vpcs: null, apps: null, lifetime: null }
   const creator = { userId: owner.id, organization: { id } }
   await insertToken(tx, creator, { name: 'admin', ...token, ...unlimited })
   return { id, name, created_at: created?.created_at ?? '', role: 'owner' }
@@ -122,6 +131,18 @@ export const nameTaken =
       })
     throw error
   }
+
+export const notEmpty =
+  (what: string) =>
+  (error: unknown): never => {
+    if (sqlState(error) === foreignKeyViolation)
+      throw new Refusal('vpc_not_empty', `${what} is not empty.`, { hint: 'Delete what is in it first.' })
+    throw error
+  }
+
+// Who counts what is left (owners, VPCs) before taking one away does so alone: two at once would both find the other still there.
+const lock = statement('organizations.lock', 'select from organizations where id = $1 for no key update')
+export const lockOrganization = (tx: Tx, id: string) => execute(tx, lock, [id])
 
 export const organizationNotFound = (ref: string) =>
   new Refusal('organization_not_found', `No organization "${ref}" of yours.`, { hint: 'See them with: 1ctl org list' })

@@ -4,7 +4,9 @@ import { change } from '../change.ts'
 import type { Api } from '../context.ts'
 import { cleared } from '../http/cookie.ts'
 import { pageValues, toPage, view } from '../http/view.ts'
+import { Refusal } from '../refusal.ts'
 import { execute, rfc3339, statement } from '../store/database.ts'
+import { sessionEnded } from './callers.ts'
 
 type SessionRow = {
   id: string
@@ -17,7 +19,7 @@ type SessionRow = {
 
 export const sessionList = view('sessionList', {
   sql: `select id, created_at, last_seen_at, expires_at, address, agent from sessions
-        where user_id = caller.user_id and expires_at > now() and ($2::uuid is null or sessions.id < $2)
+        where user_id = caller.user_id and not ${sessionEnded} and ($2::uuid is null or sessions.id < $2)
         order by sessions.id desc limit $3`,
   values: (input) => pageValues('session', input),
   present: (rows: SessionRow[], input, caller) =>
@@ -32,11 +34,12 @@ export const sessionList = view('sessionList', {
     })),
 })
 
-const revokeOne = statement('sessions.revoke', 'delete from sessions where id = $1')
+export const endSession = statement('sessions.end', 'delete from sessions where id = $1')
 export const sessionRevoke: Api['sessionRevoke'] = async (ctx, { id: ref }) => {
   const session = await sessionFor(ctx, ref)
   await change(ctx, async (tx) => {
-    await execute(tx, revokeOne, [session.id])
+    if ((await execute(tx, endSession, [session.id])) === 0)
+      throw new Refusal('session_not_found', 'This browser session ended meanwhile.')
     return { result: undefined, audit: { object: { type: 'session', id: session.id } } }
   })
   if (session.id === ctx.caller.session?.id) ctx.answer.cookie = cleared(ctx.request.secure)

@@ -8,7 +8,7 @@ import { change } from '../change.ts'
 import type { Api, Ctx, Granted } from '../context.ts'
 import { pageValues, toPage, view } from '../http/view.ts'
 import { invalid, Refusal } from '../refusal.ts'
-import { execute, rfc3339, row, rows, statement, type Tx } from '../store/database.ts'
+import { execute, foreignKeyViolation, rfc3339, row, rows, sqlState, statement, type Tx } from '../store/database.ts'
 import { uuidv7 } from '../store/uuid.ts'
 import { hashOf } from './callers.ts'
 
@@ -69,13 +69,13 @@ export const tokenCreate: Api['tokenCreate'] = async (ctx, input) => {
   const limits = await resolveLimits(ctx, input.vpcs ?? null, input.apps ?? null)
   if (isLimited(limits)) refuseUnlimitable(input.scopes ?? [])
   const value = formatToken(randomBytes(64), input.tag)
-  const expiresAt = input.expiresInDays === undefined ? null : `${input.expiresInDays} days`
+  const lifetime = input.expiresInDays === undefined ? null : `${input.expiresInDays} days`
   const created = await change(ctx, async (tx) => {
     const id = await insertToken(tx, ctx.caller, {
       name: input.name,
       scopes,
       ...limits,
-      expiresAfter: expiresAt,
+      lifetime,
       value,
     })
     const detail = { scopes, vpcs: input.vpcs ?? null, apps: limits.apps, expiresInDays: input.expiresInDays ?? null }
@@ -106,7 +106,7 @@ const remove = statement('tokens.delete', 'delete from api_tokens where id = $1'
 export const tokenDelete: Api['tokenDelete'] = async (ctx, { id }) => {
   const token = await tokenFor(ctx, id)
   await change(ctx, async (tx) => {
-    await execute(tx, remove, [token.id])
+    if ((await execute(tx, remove, [token.id])) === 0) throw gone()
     return { result: undefined, audit: { object: { type: 'token', id: token.id, name: token.name } } }
   })
   return {}
@@ -129,7 +129,7 @@ export const tokenRotate: Api['tokenRotate'] = async (ctx, { id, graceHours }) =
       scopes,
       vpcs,
       apps,
-      expiresAfter: ends.lifetime,
+      lifetime: ends.lifetime,
       value,
     })
     return {
@@ -149,34 +149,33 @@ export const tokenRotate: Api['tokenRotate'] = async (ctx, { id, graceHours }) =
 
 const end = statement<{ expires_at: string; lifetime: string | null }>(
   'tokens.end',
-  `update api_tokens t set expires_at = least(t.expires_at, now() + $2 * interval '1 hour')
-   from api_tokens before where before.id = t.id and t.id = $1
-   returning t.expires_at, (before.expires_at - before.created_at)::text as lifetime`,
+  `update api_tokens set expires_at = least(expires_at, now() + $2 * interval '1 hour') where id = $1
+   returning expires_at, lifetime::text`,
 )
 async function endSoon(tx: Tx, token: Granted<{ id: string }, 'tokens:admin'>, graceHours: number) {
   const ended = await row(tx, end, [token.id, graceHours])
-  if (!ended) throw new Refusal('token_not_found', 'The token was deleted meanwhile.')
+  if (!ended) throw gone()
   return ended
 }
 
 const insert = statement(
   'tokens.insert',
-  `insert into api_tokens (id, organization_id, created_by, name, hash, prefix, last4, scopes, vpcs, apps, expires_at)
-   values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, now() + $11::interval)`,
+  `insert into api_tokens (id, organization_id, created_by, name, hash, prefix, last4, scopes, vpcs, apps, lifetime, expires_at)
+   values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::interval, now() + $11::interval)`,
 )
 export type NewToken = {
   name: string
   scopes: readonly Scope[] | null
   vpcs: string[] | null
   apps: string[] | null
-  expiresAfter: string | null
+  lifetime: string | null
   value: string
 }
 /** Its id. The value is hashed here and not kept. */
 export async function insertToken(
   tx: Tx,
   creator: { userId: string; organization: { id: string } },
-  { name, scopes, vpcs, apps, expiresAfter, value }: NewToken,
+  { name, scopes, vpcs, apps, lifetime, value }: NewToken,
 ): Promise<string> {
   const id = uuidv7()
   const { prefix, last4 } = tokenHint(value)
@@ -192,15 +191,20 @@ export async function insertToken(
     scopes,
     vpcs,
     apps,
-    expiresAfter,
-  ])
+    lifetime,
+  ]).catch((error: unknown) => {
+    // The schema ties a token to its creator's membership.
+    if (sqlState(error) === foreignKeyViolation)
+      throw new Refusal('insufficient_role', 'You are no member of this organization any more.')
+    throw error
+  })
   return id
 }
 
-/** The scopes a new token gets: those asked for, each of which the caller must have, or else what the caller has. */
+/** The scopes a new token gets: those asked for, each of which the caller must have, or else what the caller has in the organization. */
 function grantable(ctx: Ctx<'tokens:admin'>, scopes: Scope[] | null): Scope[] | null {
   for (const scope of scopes ?? []) demand(ctx, scope)
-  return scopes ?? ctx.caller.token?.scopes ?? null
+  return scopes ?? ctx.caller.token?.scopes?.filter((scope) => scope !== 'operator') ?? null
 }
 
 const vpcsByName = statement<{ id: string; name: string }>(
@@ -235,6 +239,8 @@ function refuseUnlimitable(scopes: Scope[]): void {
 
 async function presentNow({ db }: { db: Ctx['db'] | Tx }, id: string) {
   const found = await row(db, shownById, [id])
-  if (!found) throw new Refusal('token_not_found', 'The token was deleted meanwhile.')
+  if (!found) throw gone()
   return present(found)
 }
+
+const gone = () => new Refusal('token_not_found', 'The token was deleted meanwhile.')

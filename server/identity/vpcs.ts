@@ -5,9 +5,9 @@ import { change } from '../change.ts'
 import type { Api } from '../context.ts'
 import { pageValues, toPage, view } from '../http/view.ts'
 import { Refusal } from '../refusal.ts'
-import { execute, foreignKeyViolation, rfc3339, row, sqlState, statement } from '../store/database.ts'
+import { execute, rfc3339, row, statement } from '../store/database.ts'
 import { uuidv7 } from '../store/uuid.ts'
-import { nameTaken } from './organizations.ts'
+import { lockOrganization, nameTaken, notEmpty } from './organizations.ts'
 
 const columns = 'id, name, namespace, protected, created_at'
 
@@ -46,7 +46,7 @@ export const vpcPatch: Api['vpcPatch'] = async (ctx, input) => {
   const vpc = await vpcFor(ctx, input.name)
   return change(ctx, async (tx) => {
     const changed = await row(tx, protect, [vpc.id, input.protected])
-    if (!changed) throw new Refusal('vpc_not_found', `VPC "${vpc.name}" was deleted meanwhile.`)
+    if (!changed) throw gone(vpc)
     return {
       result: present(changed),
       audit: { object: { type: 'vpc', id: vpc.id, name: vpc.name }, detail: { protected: input.protected } },
@@ -54,9 +54,8 @@ export const vpcPatch: Api['vpcPatch'] = async (ctx, input) => {
   })
 }
 
-const lock = statement('vpcs.lock', 'select from organizations where id = $1 for no key update')
 const others = statement('vpcs.others', 'select from vpcs where organization_id = $1 and id <> $2 limit 1')
-const remove = statement('vpcs.delete', 'delete from vpcs where id = $1')
+const remove = statement('vpcs.delete', 'delete from vpcs where id = $1 and (not protected or name = $2)')
 export const vpcDelete: Api['vpcDelete'] = async (ctx, { name, confirm }) => {
   const vpc = await vpcFor(ctx, name)
   if (vpc.protected && confirm !== vpc.name)
@@ -65,18 +64,18 @@ export const vpcDelete: Api['vpcDelete'] = async (ctx, { name, confirm }) => {
     })
   await change(ctx, async (tx) => {
     const organizationId = ctx.caller.organization.id
-    // Two deletions at once must not both find the other VPC still there.
-    await execute(tx, lock, [organizationId])
-    if ((await execute(tx, others, [organizationId, vpc.id])) === 0)
+    const [, kept] = await Promise.all([
+      lockOrganization(tx, organizationId),
+      execute(tx, others, [organizationId, vpc.id]),
+    ])
+    if (kept === 0)
       throw new Refusal('last_vpc', 'An organization keeps at least one VPC.', {
         hint: 'Create another first: 1ctl vpc create <name>',
       })
-    await execute(tx, remove, [vpc.id])
+    if ((await execute(tx, remove, [vpc.id, confirm ?? ''])) === 0) throw gone(vpc)
     return { result: undefined, audit: { object: { type: 'vpc', id: vpc.id, name: vpc.name } }, wake: 'delivery' }
-  }).catch((error: unknown) => {
-    if (sqlState(error) === foreignKeyViolation)
-      throw new Refusal('vpc_not_empty', `VPC "${vpc.name}" is not empty.`, { hint: 'Delete what is in it first.' })
-    throw error
-  })
+  }).catch(notEmpty(`VPC "${vpc.name}"`))
   return {}
 }
+
+const gone = ({ name }: Vpc) => new Refusal('vpc_not_found', `VPC "${name}" was deleted or protected meanwhile.`)

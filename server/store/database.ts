@@ -1,17 +1,17 @@
-import pg from 'pg'
+import { DatabaseError, Pool, type PoolClient, types } from 'pg'
 
 /** A named statement: PostgreSQL parses and plans it once a connection. */
 export type Statement<Row> = { readonly name: string; readonly text: string; readonly row?: Row }
 
 export const statement = <Row = never>(name: string, text: string): Statement<Row> => ({ name, text })
 
-export type Database = pg.Pool
+export type Database = Pool
 
 declare const inTransaction: unique symbol
 /** A connection inside a transaction. Only `transaction` makes one, so a function that asks for it cannot get the pool. */
-export type Tx = pg.PoolClient & { readonly [inTransaction]: true }
+export type Tx = PoolClient & { readonly [inTransaction]: true }
 
-type Queryable = pg.Pool | pg.PoolClient
+type Queryable = Pool | PoolClient
 
 export async function rows<Row>(db: Queryable, { name, text }: Statement<Row>, values: unknown[] = []): Promise<Row[]> {
   const result = await db.query({ name, text, values })
@@ -28,29 +28,40 @@ export async function execute(db: Queryable, { name, text }: Statement<unknown>,
 }
 
 /**
- * Runs `work` in one transaction. Statements handed to `last` travel together with the commit, so their promise is not awaited by
- * `work`; if one fails, nothing is committed.
+ * Runs `work` in one transaction. The connection is pipelined: `begin` travels with the first statement, and statements handed to
+ * `last` with the commit, so `work` does not await them. If one fails, nothing is committed.
  */
 export async function transaction<Result>(
   db: Database,
   work: (tx: Tx, last: (statement: Promise<unknown>) => void) => Promise<Result>,
 ): Promise<Result> {
   const client = await db.connect()
-  const closing: Promise<unknown>[] = []
+  const sent: Promise<unknown>[] = []
+  const send = (statement: Promise<unknown>) => {
+    // Awaited below; until then a failure must not count as one that nobody handles.
+    statement.catch(() => undefined)
+    sent.push(statement)
+  }
   let broken: Error | undefined
+  // The pool listens only while a connection is idle; a lost one that nobody listens to would end the process.
+  const lost = (error: Error) => (broken = error)
+  client.on('error', lost)
   try {
-    // Not awaited: the connection is pipelined, so `begin` travels with the first statement.
-    closing.push(client.query('begin'))
-    const result = await work(client as Tx, (statement) => closing.push(statement))
-    await Promise.all([...closing, client.query('commit')])
+    send(client.query('begin'))
+    const result = await work(client as Tx, send)
+    const committing = client.query('commit')
+    await Promise.all([...sent, committing])
+    // PostgreSQL answers the commit of a failed transaction with ROLLBACK, not with an error.
+    if ((await committing).command !== 'COMMIT') throw new Error('a statement failed and its error was swallowed')
     return result
   } catch (error) {
-    await Promise.allSettled(closing)
+    await Promise.allSettled(sent)
     await client.query('rollback').catch((failure: unknown) => {
       broken = failure instanceof Error ? failure : new Error('rollback failed')
     })
     throw error
   } finally {
+    client.off('error', lost)
     client.release(broken)
   }
 }
@@ -58,7 +69,7 @@ export async function transaction<Result>(
 export type Connection = { connectionString: string } | { host: string; port: number; user: string; database: string }
 
 export function openDatabase(connection: Connection, failed: (error: Error) => void): Database {
-  const db = new pg.Pool({
+  const db = new Pool({
     ...connection,
     max: 20,
     // Statements of one transaction need not wait for each other's answer; see `transaction`.
@@ -69,7 +80,7 @@ export function openDatabase(connection: Connection, failed: (error: Error) => v
     // The server ends a statement before the request's own timeout does, so that no answer is sent for work still going on.
     options: '-c timezone=UTC -c statement_timeout=20s -c lock_timeout=10s -c idle_in_transaction_session_timeout=30s',
     types: { getTypeParser: (oid: number, format?: 'text' | 'binary') => parserOf(oid, format) },
-  } as pg.PoolConfig)
+  })
   db.on('error', failed)
   return db
 }
@@ -80,7 +91,7 @@ const int8 = 20
 function parserOf(oid: number, format: 'text' | 'binary' | undefined): unknown {
   if (oid === timestamptz) return rfc3339
   if (oid === int8) return Number
-  return pg.types.getTypeParser(oid, format)
+  return types.getTypeParser(oid, format)
 }
 
 /** PostgreSQL's `2026-07-26 10:00:00.5+00` (and JSON's `…T…+00:00`) as RFC 3339. The session's time zone is UTC. */
@@ -88,7 +99,7 @@ export const rfc3339 = (text: string) => `${text.slice(0, 10)}T${text.slice(11, 
 
 /** PostgreSQL's own code of an error, such as 23505 for a name that is taken. */
 export function sqlState(error: unknown): string | undefined {
-  return error instanceof pg.DatabaseError ? error.code : undefined
+  return error instanceof DatabaseError ? error.code : undefined
 }
 /** The constraint that a row has broken, by name. */
 export const constraintOf = (error: unknown) => (error instanceof pg.DatabaseError ? error.constraint : undefined)
@@ -96,3 +107,4 @@ export const constraintOf = (error: unknown) => (error instanceof pg.DatabaseErr
 export const uniqueViolation = '23505'
 export const foreignKeyViolation = '23503'
 export const checkViolation = '23514'
+export const lockNotAvailable = '55P03'

@@ -9,6 +9,7 @@ import { type Database, sqlState } from './database.ts'
 export async function migrate(db: Database, progress: (line: string) => void): Promise<void> {
   const files = migrations()
   const client = await db.connect()
+  client.on('error', () => undefined) // the statement under way fails with it
   try {
     await client.query('begin')
     // A transaction lock, so that a killed process leaves none behind. lock_timeout is for requests, not for a long migration.

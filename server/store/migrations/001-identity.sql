@@ -26,10 +26,10 @@ create table members (
   invited_until timestamptz,
   created_at timestamptz not null default now(),
   unique (organization_id, email),
+  unique (user_id, organization_id),
   check ((user_id is null) = (invitation_hash is not null)),
   check ((user_id is null) = (invited_until is not null))
 );
-create unique index members_by_user on members (user_id, organization_id);
 
 create table sessions (
   id uuid primary key,
@@ -59,8 +59,8 @@ create table vpcs (
 
 create table api_tokens (
   id uuid primary key,
-  organization_id uuid not null references organizations on delete cascade,
-  created_by uuid not null references users on delete cascade,
+  organization_id uuid not null,
+  created_by uuid not null,
   name text not null,
   -- SHA-256 is enough for 155 random bits; the value itself is stored nowhere
   hash bytea not null unique,
@@ -73,12 +73,17 @@ create table api_tokens (
   apps text[],
   disabled boolean not null default false,
   created_at timestamptz not null default now(),
+  -- how long it was given, which a rotation gives its successor again; null: for good
+  lifetime interval,
+  -- earlier than the lifetime says once it was rotated
   expires_at timestamptz,
   last_used_at timestamptz,
-  last_used_address text
+  last_used_address text,
+  -- a removed member's tokens end with the membership, and do not come back with a new one
+  foreign key (created_by, organization_id) references members (user_id, organization_id) on delete cascade
 );
 create index api_tokens_by_organization on api_tokens (organization_id, id);
-create index api_tokens_by_creator on api_tokens (created_by);
+create index api_tokens_by_creator on api_tokens (created_by, organization_id);
 
 -- Failed sign-ins and bad tokens, counted across all processes. Unlogged: losing the counts in a crash is harmless.
 create unlogged table attempts (

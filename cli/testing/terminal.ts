@@ -1,0 +1,30 @@
+import { spawn, spawnSync } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import type { Machine } from './cli.ts'
+
+const program = fileURLToPath(new URL('../bin/1ctl.cjs', import.meta.url))
+
+/** util-linux' script(1) makes a pseudo-terminal; that of macOS and BSD takes other arguments. */
+export const hasTerminal =
+  spawnSync('script', ['--version'], { encoding: 'utf8' }).stdout?.includes('util-linux') ?? false
+
+/** Runs the program in a terminal and types each answer once its question is there. Gives back the screen and the exit code. */
+export function inTerminal(machine: Machine, args: string, answers: [question: string, keys: string][]) {
+  return new Promise<{ code: number | null; screen: string }>((resolve, reject) => {
+    const child = spawn('script', ['-qec', `"${process.execPath}" "${program}" ${args}`, '/dev/null'], {
+      cwd: machine.home,
+      env: { PATH: process.env.PATH, HOME: machine.home, TERM: 'xterm' },
+    })
+    let screen = ''
+    const open = [...answers]
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      screen += text
+      const [next] = open
+      if (!next || !screen.includes(next[0])) return
+      open.shift()
+      child.stdin.write(next[1])
+    })
+    child.on('error', reject)
+    child.on('close', (code) => resolve({ code, screen }))
+  })
+}
