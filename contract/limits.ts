@@ -19,6 +19,7 @@ export const limits = {
   versionsKept: 20,
   // Below this a value could be found by asking often enough.
   comparableLengthMin: 8,
+  sharesMax: 20,
   idempotencyKeyLengthMax: 255,
 } as const
 
@@ -29,6 +30,7 @@ export const attemptLimits = {
   token: { failuresMax: 100, windowMinutes: 1 },
   /** verify and diff: every comparison counts, per bag and caller */
   compare: { failuresMax: 30, windowMinutes: 15 },
+  share: { failuresMax: 10, windowMinutes: 15 },
   /** of a caller nobody knows: refusals that are audited */
   stranger: { failuresMax: 200, windowMinutes: 1 },
 } as const

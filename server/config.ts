@@ -3,7 +3,9 @@ import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { createSecureContext } from 'node:tls'
 import { parseArgs } from 'node:util'
+import { limits } from '@1ctl/contract/limits'
 import { BootError } from './boot-error.ts'
+import { parseKey } from './keys/key-text.ts'
 
 export type Config = {
   host: string
@@ -16,7 +18,14 @@ export type Config = {
   trustProxy: boolean
   auditMonths: number | undefined
   logLevel: string
+  seal: Seal
 }
+
+/** Where the master key comes from. */
+export type Seal =
+  | { source: 'file'; path: string }
+  | { source: 'env'; key: Buffer; previous: Buffer | undefined }
+  | { source: 'manual'; shares: number; threshold: number; sharesFile: string | undefined }
 
 type Flag = { env: string[]; says: string; switch?: true }
 
@@ -38,6 +47,19 @@ export const flags = {
     switch: true,
   },
   'audit-months': { env: ['SATUSKY_AUDIT_MONTHS'], says: 'drop audit older than this many whole months (keep all)' },
+  seal: { env: ['SATUSKY_SEAL'], says: 'where the master key is: file, env, or manual (shares held by people) (file)' },
+  'master-key-file': { env: ['SATUSKY_MASTER_KEY_FILE'], says: 'with file: its path (master.key in the data folder)' },
+  'master-key': { env: ['SATUSKY_MASTER_KEY'], says: 'with env: the key, 32 bytes in base64 or hex' },
+  'master-key-previous': {
+    env: ['SATUSKY_MASTER_KEY_PREVIOUS'],
+    says: 'with env: the key until now, once, to change it',
+  },
+  'seal-shares': { env: ['SATUSKY_SEAL_SHARES'], says: 'with manual, first start: how many shares are made (5)' },
+  'seal-threshold': { env: ['SATUSKY_SEAL_THRESHOLD'], says: 'with manual, first start: how many of them open (3)' },
+  'shares-file': {
+    env: ['SATUSKY_SHARES_FILE'],
+    says: 'with manual, first start: write the shares to this new file instead of showing them',
+  },
   'log-level': { env: ['SATUSKY_LOG_LEVEL'], says: 'debug, info, warn or error (info)' },
   help: { env: [], says: 'show this', switch: true },
 } as const satisfies Record<string, Flag>
@@ -56,10 +78,11 @@ export function readConfig(argv: string[], env: NodeJS.ProcessEnv): Config {
     oneOf(problems, flag, text(flag) ?? 'false', ['true', 'false', '1', '0']).match(/true|1/) !== null
   const host = text('host') ?? '127.0.0.1'
   const trustProxy = isOn('trust-proxy')
+  const dataDir = resolve(text('data-dir') ?? defaultDataDir(env))
   const config: Config = {
     host,
     port: integer(problems, 'port', text('port') ?? '7117', 0, 65_535),
-    dataDir: resolve(text('data-dir') ?? defaultDataDir(env)),
+    dataDir,
     databaseUrl: url(problems, 'database-url', text('database-url'), ['postgres:', 'postgresql:']),
     tls: readTls(problems, text('tls-cert'), text('tls-key')),
     publicUrl: url(problems, 'public-url', text('public-url'), ['http:', 'https:'])?.replace(/\/+$/, ''),
@@ -69,6 +92,7 @@ export function readConfig(argv: string[], env: NodeJS.ProcessEnv): Config {
         ? undefined
         : integer(problems, 'audit-months', text('audit-months') ?? '', 1, 1200),
     logLevel: oneOf(problems, 'log-level', text('log-level') ?? 'info', ['debug', 'info', 'warn', 'error']),
+    seal: readSeal(problems, text, dataDir),
   }
   if (!isLoopback(host) && !config.tls && !trustProxy)
     problems.push(
@@ -146,6 +170,38 @@ function url(problems: string[], flag: FlagName, text: string | undefined, proto
   if (!URL.canParse(text) || !protocols.includes(new URL(text).protocol))
     problems.push(`--${flag} must be a URL that starts with ${protocols.join('// or ')}//`)
   return text
+}
+
+function readSeal(problems: string[], text: (flag: FlagName) => string | undefined, dataDir: string): Seal {
+  const source = oneOf(problems, 'seal', text('seal') ?? 'file', ['file', 'env', 'manual'])
+  const belongsTo = (wanted: Seal['source'], ...flags: FlagName[]) => {
+    for (const flag of flags)
+      if (source !== wanted && text(flag) !== undefined) problems.push(`--${flag} goes with --seal ${wanted}`)
+  }
+  belongsTo('file', 'master-key-file')
+  belongsTo('env', 'master-key', 'master-key-previous')
+  belongsTo('manual', 'seal-shares', 'seal-threshold', 'shares-file')
+  // The text is not repeated: it is a key, or was meant to be one.
+  const key = (flag: FlagName) => {
+    const given = text(flag)
+    const parsed = given === undefined ? undefined : parseKey(given)
+    if (given !== undefined && !parsed)
+      problems.push(`--${flag} must be a random key of 32 bytes in base64 or hex: openssl rand -base64 32`)
+    return parsed
+  }
+  if (source === 'env') {
+    const [given, previous] = [key('master-key'), key('master-key-previous')]
+    if (text('master-key') === undefined) problems.push('--seal env needs the key in SATUSKY_MASTER_KEY')
+    return { source, key: given ?? Buffer.alloc(32), previous }
+  }
+  if (source === 'manual') {
+    const shares = integer(problems, 'seal-shares', text('seal-shares') ?? '5', 1, limits.sharesMax)
+    const threshold = integer(problems, 'seal-threshold', text('seal-threshold') ?? '3', 1, limits.sharesMax)
+    if (threshold > shares) problems.push(`--seal-threshold ${threshold} is more than there are shares (${shares})`)
+    const file = text('shares-file')
+    return { source, shares, threshold, sharesFile: file && resolve(file) }
+  }
+  return { source: 'file', path: resolve(text('master-key-file') ?? join(dataDir, 'master.key')) }
 }
 
 function readTls(problems: string[], certFile: string | undefined, keyFile: string | undefined): Config['tls'] {

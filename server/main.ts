@@ -10,6 +10,7 @@ import { dashboardFolder, loadDashboard } from './http/dashboard.ts'
 import { createHttp } from './http/server.ts'
 import { attemptsIn } from './identity/attempts.ts'
 import { bootstrap, followAddress } from './identity/bootstrap.ts'
+import { openKeyring } from './keys/boot.ts'
 import { createMetrics } from './observe/metrics.ts'
 import { type Connection, type Database, openDatabase, sqlState } from './store/database.ts'
 import { type Embedded, startEmbedded } from './store/embedded.ts'
@@ -39,9 +40,10 @@ async function main(): Promise<void> {
     await refuseOldDatabase(db, config)
     await migrate(db, say)
     stops.push(await startHousekeeping(db, config.auditMonths, log))
+    const keys = await openKeyring({ db, log, seal: config.seal, say })
     const metrics = createMetrics(db)
     stops.push(() => metrics.close())
-    const platform: Platform = { db, log, attempts: attemptsIn(db) }
+    const platform: Platform = { db, log, attempts: attemptsIn(db), keys }
     const { tls, publicUrl, trustProxy } = config
     const app = await createHttp(platform, metrics, {
       tls,

@@ -15,15 +15,18 @@ const tagLength = 16
 export const sealedOverhead = 1 + nonceLength + tagLength
 
 export function seal(dataKey: Buffer, address: ValueAddress, value: Buffer): Buffer {
-  const bound = bytesOf('value', address.organization, address.bag, address.key, String(address.version))
+  const bound = boundTo(address)
   return encrypt(subkey(dataKey, bound), bound, value)
 }
 
 /** The value; throws `Damaged` when anything of it or its address is not as it was sealed. */
 export function open(dataKey: Buffer, address: ValueAddress, sealed: Buffer): Buffer {
-  const bound = bytesOf('value', address.organization, address.bag, address.key, String(address.version))
+  const bound = boundTo(address)
   return decrypt(subkey(dataKey, bound), bound, sealed)
 }
+
+const boundTo = ({ organization, bag, key, version }: ValueAddress) =>
+  bytesOf('value', organization, bag, key, String(version))
 
 /** A key under another key: organization keys under the master key. */
 export function wrap(wrappingKey: Buffer, label: string[], key: Buffer): Buffer {
@@ -38,11 +41,11 @@ export function unwrap(wrappingKey: Buffer, label: string[], wrapped: Buffer): B
 
 /** Names a key without telling anything of it. */
 export const fingerprintOfKey = (key: Buffer) =>
-  createHmac('sha256', key).update('1ctl key fingerprint').digest('hex').slice(0, 16)
+  createHmac('sha256', present(key)).update('1ctl key fingerprint').digest('hex').slice(0, 16)
 
 /** The same value has the same fingerprint within an organization. Keyed: an unkeyed hash of a short password can be guessed. */
 export const fingerprint = (fingerprintKey: Buffer, value: Buffer) =>
-  createHmac('sha256', fingerprintKey).update(value).digest().subarray(0, 16)
+  createHmac('sha256', present(fingerprintKey)).update(value).digest().subarray(0, 16)
 
 export const same = (a: Buffer, b: Buffer) => a.length === b.length && timingSafeEqual(a, b)
 
@@ -50,6 +53,10 @@ export const newKey = () => randomBytes(32)
 
 export class Damaged extends Error {
   override name = 'Damaged'
+}
+
+export class Wiped extends Error {
+  override name = 'Wiped'
 }
 
 function encrypt(key: Buffer, bound: Buffer, plain: Buffer): Buffer {
@@ -75,7 +82,17 @@ function decrypt(key: Buffer, bound: Buffer, sealed: Buffer): Buffer {
   }
 }
 
-const subkey = (key: Buffer, bound: Buffer) => Buffer.from(hkdfSync('sha256', key, '', bound, 32))
+const subkey = (key: Buffer, bound: Buffer) => Buffer.from(hkdfSync('sha256', present(key), '', bound, 32))
+
+/**
+ * A key is wiped while requests still have it at hand; sealed with zeros, a value would be open to everyone. So the check is here, at the
+ * use: nothing can come between.
+ */
+function present(key: Buffer): Buffer {
+  if (key.equals(wiped)) throw new Wiped('this key was wiped from memory')
+  return key
+}
+const wiped = Buffer.alloc(32)
 
 /** Each part behind its length: no two different lists read the same. */
 function bytesOf(...parts: string[]): Buffer {

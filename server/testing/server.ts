@@ -9,12 +9,14 @@ import { type Client, createClient } from '@1ctl/contract/client'
 import { table } from '@1ctl/contract/table'
 import pino from 'pino'
 import { inject } from 'vitest'
+import type { Seal } from '../config.ts'
 import type { Platform } from '../context.ts'
 import { startHousekeeping } from '../housekeeping.ts'
 import { dashboardFolder, loadDashboard } from '../http/dashboard.ts'
 import { createHttp, type HttpOptions } from '../http/server.ts'
 import { attemptsIn } from '../identity/attempts.ts'
 import { type Bootstrap, bootstrap } from '../identity/bootstrap.ts'
+import { openKeyring } from '../keys/boot.ts'
 import { createMetrics } from '../observe/metrics.ts'
 import { type Database, openDatabase } from '../store/database.ts'
 import { template, type TestDatabase } from './global-setup.ts'
@@ -47,15 +49,18 @@ export type Answer = { status: number; headers: Headers; text: string; body: any
  * A running server over a database of its own, as `npm start` would leave it: first organization, owner and token. It trusts
  * forwarded headers, so that a test can come from an address of its own (`from`).
  */
-export async function startTestServer(options: Partial<HttpOptions> & { database?: string } = {}): Promise<TestServer> {
-  const { database: existing, ...http } = options
+export async function startTestServer(
+  options: Partial<HttpOptions> & { database?: string; seal?: Seal } = {},
+): Promise<TestServer> {
+  const { database: existing, seal = testSeal, ...http } = options
   const database = existing ?? (await cloneTemplate())
   const db = openDatabase({ ...inject('postgres'), database }, () => undefined)
   const lines: string[] = []
   const log = pino({ level: 'debug' }, new Writable({ write: (line, _, done) => (lines.push(String(line)), done()) }))
-  const platform: Platform = { db, log, attempts: attemptsIn(db) }
   const metrics = createMetrics(db)
   const stopHousekeeping = await startHousekeeping(db, undefined, log)
+  const keys = await openKeyring({ db, log, seal, say: () => undefined })
+  const platform: Platform = { db, log, attempts: attemptsIn(db), keys }
   const app = await createHttp(platform, metrics, {
     trustProxy: true,
     dashboard: loadDashboard(dashboardFolder),
@@ -89,6 +94,9 @@ export async function startTestServer(options: Partial<HttpOptions> & { database
     },
   }
 }
+
+/** The same for all, so that a second server on the same database opens what the first has sealed. */
+export const testSeal: Seal = { source: 'env', key: Buffer.alloc(32, 'test key'), previous: undefined }
 
 async function cloneTemplate(): Promise<string> {
   const server: TestDatabase = inject('postgres')

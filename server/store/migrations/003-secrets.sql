@@ -7,10 +7,11 @@ create table master_keys (
   -- `next` while a rotation is on its way: both may be needed then
   state text not null check (state in ('active', 'next', 'retired')),
   source text not null check (source in ('file', 'env', 'manual')),
-  threshold integer,
+  -- with `manual`: how many shares there are, and how many open
   shares integer,
-  -- which set of shares is the current one: an older set is told apart from a damaged share
-  share_set text,
+  threshold integer,
+  -- how often an operator has sealed: a server that was opened before the last time seals itself
+  seals integer not null default 0,
   created_at timestamptz not null default now()
 );
 create unique index master_keys_active on master_keys (state) where state <> 'retired';

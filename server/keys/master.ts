@@ -1,0 +1,108 @@
+import type { Seal } from '../config.ts'
+import { Refusal } from '../refusal.ts'
+import { type Database, execute, row, rows, statement, type Tx } from '../store/database.ts'
+import { uuidv7 } from '../store/uuid.ts'
+import { fingerprintOfKey } from './envelope.ts'
+import { keysInFiles } from './key-file.ts'
+import { type StoredKey, unwrapKey, wrapKey } from './organization-keys.ts'
+
+/** The master key as a process has it. */
+export type Master = { id: string; fingerprint: string; key: Buffer }
+
+/** What the database knows of it: never the key. `next` is one that must be proven before it becomes `active`. */
+export type MasterRow = {
+  id: string
+  fingerprint: string
+  state: 'active' | 'next' | 'retired'
+  source: Seal['source']
+  shares: number | null
+  threshold: number | null
+  seals: number
+}
+
+const inUse = statement<MasterRow>(
+  'master.inUse',
+  `select id, fingerprint, state, source, shares, threshold, seals from master_keys where state <> 'retired'`,
+)
+export async function masterKeys(db: Database | Tx): Promise<{ active?: MasterRow; next?: MasterRow }> {
+  return Object.fromEntries((await rows(db, inUse)).map((row) => [row.state, row]))
+}
+
+/** The key of this fingerprint, where a file or the environment has it. */
+export function keyAtHand(seal: Seal, fingerprint: string): Buffer | undefined {
+  const keys = seal.source === 'file' ? keysInFiles(seal.path) : seal.source === 'env' ? [seal.key, seal.previous] : []
+  const key = keys.find((key) => key && fingerprintOfKey(key) === fingerprint)
+  // A copy, because a key that is replaced is wiped.
+  return key && Buffer.from(key)
+}
+
+const lock = statement('master.lock', "select pg_advisory_xact_lock(hashtext('1ctl.master'))")
+/** Held by everything that adds or changes a master key, files included. */
+export const lockMasterKeys = (tx: Tx) => execute(tx, lock)
+
+type Shares = { shares: number; threshold: number }
+
+const forgetNext = statement('master.forgetNext', "delete from master_keys where state = 'next'")
+const insert = statement<{ id: string }>(
+  'master.insert',
+  `insert into master_keys (id, fingerprint, state, source, shares, threshold) values ($1, $2, $3, $4, $5, $6)
+   on conflict (fingerprint) do update set state = excluded.state, source = excluded.source
+     where master_keys.state = 'retired'
+   returning id`,
+)
+/** A row for this key; as `next` in place of any other that waits to be proven. */
+export async function insertMaster(
+  tx: Tx,
+  state: 'active' | 'next',
+  source: Seal['source'],
+  key: Buffer,
+  shares?: Shares,
+): Promise<Master> {
+  if (state === 'next') await execute(tx, forgetNext)
+  const fingerprint = fingerprintOfKey(key)
+  const values = [uuidv7(), fingerprint, state, source, shares?.shares, shares?.threshold]
+  const made = await row(tx, insert, values)
+  if (!made) throw new Error('master.insert returned no row')
+  return { id: made.id, fingerprint, key }
+}
+
+const follow = statement('master.source', "update master_keys set source = $1 where state = 'active' and source <> $1")
+/** The same key may move between a file and the environment. */
+export const setSource = (tx: Tx, source: Seal['source']) => execute(tx, follow, [source])
+
+const retire = statement('master.retire', "update master_keys set state = 'retired' where id = $1 and state = 'active'")
+const activate = statement(
+  'master.activate',
+  "update master_keys set state = 'active' where id = $1 and state = 'next'",
+)
+const wrapped = statement<StoredKey>(
+  'master.wrapped',
+  'select id, organization_id, purpose, wrapped from organization_keys where master_key_id = $1',
+)
+const rewrap = statement(
+  'master.rewrap',
+  `update organization_keys k set wrapped = fresh.wrapped, master_key_id = $1
+   from unnest($2::uuid[], $3::bytea[]) as fresh (id, wrapped) where k.id = fresh.id`,
+)
+/**
+ * Puts `to` in place of `from`, and wraps every organization's keys anew: all or nothing. Retiring comes first, because it waits for
+ * whoever makes keys with `from` at this moment (organization-keys.ts) and keeps others from beginning to.
+ */
+export async function promote(tx: Tx, from: Master, to: Master): Promise<number> {
+  if ((await execute(tx, retire, [from.id])) === 0 || (await execute(tx, activate, [to.id])) === 0)
+    throw new Refusal(
+      'rotation_running',
+      'Someone else changed the master key at the same time. Look, and try again.',
+      {
+        hint: 'See it with: 1ctl admin status',
+      },
+    )
+  const stored = await rows(tx, wrapped, [from.id])
+  const fresh = stored.map((row) => {
+    const key = unwrapKey(from, row)
+    const wrapped = wrapKey(to, row, key)
+    key.fill(0)
+    return wrapped
+  })
+  return execute(tx, rewrap, [to.id, stored.map(({ id }) => id), fresh])
+}
