@@ -114,7 +114,7 @@ function putBag(
   attachTo?: Granted<App, 'secrets:write'>,
 ) {
   refuseProtected(ctx, scope)
-  return editing(ctx, edit, async (tx, last, keys) => {
+  return editing(ctx, async (tx, last, keys) => {
     const target = await ensureBag(tx, ctx, name, scope)
     refuseManaged(target)
     if (attachTo) last(execute(tx, attach, [attachTo.id, target.id]))
@@ -183,7 +183,7 @@ function editExisting(
 ) {
   refuseProtected(ctx, bag)
   refuseManaged(bag)
-  return editing(ctx, edit, (tx, last, keys) => editBag(ctx, tx, last, bag, keys, edit), detail)
+  return editing(ctx, (tx, last, keys) => editBag(ctx, tx, last, bag, keys, edit), detail)
 }
 
 type Last = (statement: Promise<unknown>) => void
@@ -191,7 +191,6 @@ type Last = (statement: Promise<unknown>) => void
 /** The change around an edit: what is answered and audited, and what it means when PostgreSQL refuses a row. */
 async function editing(
   ctx: Ctx<'secrets:write'>,
-  edit: Edit,
   work: (tx: Tx, last: Last, keys: OrganizationKeys) => Promise<Edited>,
   detail: Record<string, unknown> = {},
 ) {

@@ -102,7 +102,7 @@ export function sqlState(error: unknown): string | undefined {
   return error instanceof DatabaseError ? error.code : undefined
 }
 /** The constraint that a row has broken, by name. */
-export const constraintOf = (error: unknown) => (error instanceof pg.DatabaseError ? error.constraint : undefined)
+export const constraintOf = (error: unknown) => (error instanceof DatabaseError ? error.constraint : undefined)
 
 export const uniqueViolation = '23505'
 export const foreignKeyViolation = '23503'
