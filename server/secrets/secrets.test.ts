@@ -232,13 +232,15 @@ describe('history', () => {
 
   test('only the last 20 versions are kept, and the values only they had', async () => {
     const name = fresh()
-    const { id } = await server.client().secretPut({ name, data: { KEPT: 'kept-from-the-start', A: 'value 0' } })
-    for (let n = 1; n < 25; n++) await server.client().secretPatch({ ref: name, set: { A: `value ${n}` } })
+    const { id } = await server
+      .client()
+      .secretPut({ name, data: { KEPT: 'kept-from-the-start', A: 'a longer value 0' } })
+    for (let n = 1; n < 25; n++) await server.client().secretPatch({ ref: name, set: { A: `a longer value ${n}` } })
     await expect(server.client().secretRestore({ ref: name, version: 5 })).rejects.toMatchObject({
       code: 'version_not_found',
     })
     await server.client().secretRestore({ ref: name, version: 6 })
-    expect((await server.client().secretVerify({ ref: name, key: 'A', value: 'value 5' })).match).toBe(true)
+    expect((await server.client().secretVerify({ ref: name, key: 'A', value: 'a longer value 5' })).match).toBe(true)
     expect((await server.client().secretVerify({ ref: name, key: 'KEPT', value: 'kept-from-the-start' })).match).toBe(
       true,
     )
@@ -255,20 +257,18 @@ describe('what is known of a value without showing it', () => {
   test('digests of equal values are equal, of short ones not shown; lengths are buckets; mistakes and ends are noted', async () => {
     const name = fresh()
     const jwt = `eyJhbGciOiJub25lIn0.${Buffer.from(JSON.stringify({ exp: 1_900_000_000 })).toString('base64url')}.`
-    await server
-      .client()
-      .secretPut({
-        name,
-        data: {
-          A: 'the same value',
-          B: 'the same value',
-          SHORT: 'abc',
-          TODO: 'changeme',
-          NL: 'with newline\n',
-          JWT: jwt,
-          EMPTY: '',
-        },
-      })
+    await server.client().secretPut({
+      name,
+      data: {
+        A: 'the same value',
+        B: 'the same value',
+        SHORT: 'abc',
+        TODO: 'changeme',
+        NL: 'with newline\n',
+        JWT: jwt,
+        EMPTY: '',
+      },
+    })
     const { keyDetails } = await server.client().secretView({ ref: name })
     const of = (key: string) => keyDetails.find((detail) => detail.name === key)
     expect(of('A')?.digest).toMatch(/^[0-9a-f]{8}$/)

@@ -1,4 +1,7 @@
 -- Keys, and what they protect. No column holds a value in the clear.
+--
+-- References that keep a row from being deleted are looked at when the transaction ends: deleting an organization deletes both sides, in an
+-- order that is PostgreSQL's own affair.
 
 -- Master keys by fingerprint; the key itself is in a file, the environment, or in memory only.
 create table master_keys (
@@ -34,7 +37,7 @@ create index organization_keys_by_master on organization_keys (master_key_id);
 create table apps (
   id uuid primary key,
   organization_id uuid not null references organizations on delete cascade,
-  vpc_id uuid not null references vpcs,
+  vpc_id uuid not null references vpcs deferrable initially deferred,
   name text not null,
   created_at timestamptz not null default now(),
   unique (vpc_id, name)
@@ -45,7 +48,7 @@ create table secrets (
   id uuid primary key,
   organization_id uuid not null references organizations on delete cascade,
   -- both null: of the organization; only vpc: of the VPC; both: of the app of this name there, which need not exist yet
-  vpc_id uuid references vpcs,
+  vpc_id uuid references vpcs deferrable initially deferred,
   app text,
   name text not null,
   type text not null default 'custom' check (type in ('custom', 'database', 'registry')),
@@ -77,7 +80,7 @@ create table secret_values (
   key text not null,
   version integer not null,
   until integer,
-  key_id uuid not null references organization_keys,
+  key_id uuid not null references organization_keys deferrable initially deferred,
   sealed bytea not null,
   fingerprint bytea not null,
   length text not null,
@@ -104,7 +107,7 @@ create table secret_uses (
   app_id uuid not null references apps on delete cascade,
   -- '' is every service of the app
   service text not null default '',
-  secret_id uuid not null references secrets,
+  secret_id uuid not null references secrets deferrable initially deferred,
   mode text not null check (mode in ('envFrom', 'secretFiles')),
   position integer not null,
   primary key (app_id, service, mode, secret_id)
@@ -118,7 +121,7 @@ create table secret_links (
   secret_id uuid not null,
   key text not null,
   primary key (app_id, service, variable),
-  foreign key (secret_id, key) references secret_keys
+  foreign key (secret_id, key) references secret_keys deferrable initially deferred
 );
 create index secret_links_by_key on secret_links (secret_id, key);
 
