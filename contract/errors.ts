@@ -51,7 +51,7 @@ export const errors = {
   vpc_not_empty: 409,
   secret_in_use: 409,
   secret_managed: 409,
-  not_sealable: 409,
+  wrong_key_source: 409,
   rotation_running: 409,
   version_conflict: 412,
   idempotency_key_reused: 409,

@@ -1,6 +1,7 @@
 import { audit } from './audit.ts'
 import { auth } from './auth.ts'
 import type { Contract } from './dsl.ts'
+import { keys } from './keys.ts'
 import { organizations } from './organizations.ts'
 import { secrets } from './secrets.ts'
 import { sessions } from './sessions.ts'
@@ -15,6 +16,7 @@ export const contract = {
   ...organizations,
   ...vpcs,
   ...secrets,
+  ...keys,
   ...audit,
 } satisfies Contract
 

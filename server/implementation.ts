@@ -13,6 +13,9 @@ import { sessionList, sessionRevoke, sessionRevokeAll } from './identity/session
 import { invitationAccept, passwordChange, sessionCreate, sessionEnd, sessionSwitch } from './identity/sign-in.ts'
 import { tokenCreate, tokenDelete, tokenList, tokenPatch, tokenRotate, tokenView } from './identity/tokens.ts'
 import { vpcCreate, vpcDelete, vpcList, vpcPatch, vpcView } from './identity/vpcs.ts'
+import { keysRotate, keysView } from './keys/data-key-rotation.ts'
+import { masterProve, masterRotate } from './keys/master-rotation.ts'
+import { seal, sealView, unseal } from './keys/seal.ts'
 import { secretDiff, secretVerify } from './secrets/compare.ts'
 import {
   secretDelete,
@@ -66,6 +69,13 @@ export const implementation: Implementation = {
   secretVerify,
   secretDiff,
   secretUsage,
+  sealView,
+  seal,
+  unseal,
+  masterRotate,
+  masterProve,
+  keysView,
+  keysRotate,
   auditList,
   auditVerify,
   adminAuditList,

@@ -11,6 +11,7 @@ import { createHttp } from './http/server.ts'
 import { attemptsIn } from './identity/attempts.ts'
 import { bootstrap, followAddress } from './identity/bootstrap.ts'
 import { openKeyring } from './keys/boot.ts'
+import { startKeyWatch } from './keys/watch.ts'
 import { createMetrics } from './observe/metrics.ts'
 import { type Connection, type Database, openDatabase, sqlState } from './store/database.ts'
 import { type Embedded, startEmbedded } from './store/embedded.ts'
@@ -44,6 +45,7 @@ async function main(): Promise<void> {
     const metrics = createMetrics(db)
     stops.push(() => metrics.close())
     const platform: Platform = { db, log, attempts: attemptsIn(db), keys }
+    stops.push(startKeyWatch(platform))
     const { tls, publicUrl, trustProxy } = config
     const app = await createHttp(platform, metrics, {
       tls,
@@ -57,6 +59,7 @@ async function main(): Promise<void> {
     const url = publicUrl ?? urlOf(config, await listen(app, config))
     followAddress(first.file, url)
     say(`ready at ${url}`)
+    if (keys.sealed) say('sealed: operators open it with 1ctl admin unseal')
     if (first.email) say(`sign in as ${first.email}; the password is in ${first.file}`)
     // `on`, not `once`: a signal to the whole process group arrives twice, from the terminal and from npm.
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => void end(stop, 0))

@@ -1,11 +1,13 @@
 import type { ErrorBody, ErrorCode } from '@1ctl/contract/errors'
 import type { Logger } from 'pino'
+import { Wiped } from '../keys/envelope.ts'
 import { Refusal } from '../refusal.ts'
 import { sqlState } from '../store/database.ts'
 
 /** Anything thrown while answering, as a refusal: ours stays, the framework's and PostgreSQL's are translated, the rest is a 500. */
 export function toRefusal(error: unknown, log: Pick<Logger, 'error'>, requestId: string): Refusal {
   if (error instanceof Refusal) return error
+  if (error instanceof Wiped) return new Refusal('sealed', 'The server was sealed meanwhile; nothing was changed.')
   const code = codeOf(error) ?? ''
   const known = translations[code] ?? (sqlState(error) ? translations[code.slice(0, 2)] : undefined)
   if (known) return new Refusal(...known)

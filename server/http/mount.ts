@@ -65,6 +65,8 @@ async function serve(platform: Platform, mounted: Mounted, request: FastifyReque
       }
     }
     const ctx = admit(platform, route, caller, { request: facts, answer })
+    // Refuses while sealed.
+    if (route.needsKeys) platform.keys.master()
     if (caller?.token?.expiresAt) reply.header('x-satusky-token-expires-at', caller.token.expiresAt)
     if (facts.idempotencyKey && facts.idempotencyKey.length > limits.idempotencyKeyLengthMax)
       throw new Refusal(

@@ -13,6 +13,8 @@ export function operate(app: FastifyInstance, platform: Platform, metrics: Metri
 
   app.get('/readyz', { config: { name: 'readyz' } }, async () => {
     await platform.db.query('select 1')
+    // Refuses while sealed.
+    platform.keys.master()
     return { status: 'ready', version }
   })
 

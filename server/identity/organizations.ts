@@ -91,9 +91,12 @@ export const organizationDelete: Api['organizationDelete'] = async (ctx, { confi
   await change(ctx, async (tx) => {
     if ((await execute(tx, remove, [organization.id])) === 0) throw organizationNotFound(organization.name)
     const object = { type: 'organization' as const, ...organization }
+    // Without its keys its values cannot be read any more, not even in a copy of them.
+    const entry = { object, detail: { keys: 'destroyed' } }
     // Where someone will look for an organization that is gone, and in its own chain, which stays.
-    return { result: undefined, audit: [{ object, chain: installationChain }, { object }], wake: 'delivery' }
+    return { result: undefined, audit: [{ ...entry, chain: installationChain }, entry], wake: 'delivery' }
   }).catch(notEmpty(`Organization "${organization.name}"`))
+  ctx.keys.destroy(organization.id)
   return {}
 }
 

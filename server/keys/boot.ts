@@ -8,7 +8,7 @@ import { type Database, row, statement, transaction, type Tx } from '../store/da
 import { fingerprintOfKey, newKey } from './envelope.ts'
 import { readKey, settleFiles, writeKey } from './key-file.ts'
 import { createKeyring, type Keyring } from './keyring.ts'
-import { insertMaster, lockMasterKeys, masterKeys, type MasterRow, promote, setSource } from './master.ts'
+import { insertMaster, lockMasterKeys, masterKeys, masterOf, type MasterRow, promote, setSource } from './master.ts'
 import { splitKey } from './shares.ts'
 
 type Env = { db: Database; log: Logger; seal: Seal; say: (line: string) => void }
@@ -38,18 +38,13 @@ export async function openKeyring(env: Env): Promise<Keyring> {
 
 async function makeFirst(tx: Tx, { seal, say }: Env): Promise<void> {
   const key = seal.source === 'env' ? seal.key : seal.source === 'file' ? firstInFile(seal.path, say) : newKey()
+  const master = masterOf(key)
   if (seal.source === 'manual') await handOut(key, seal, say)
-  const { fingerprint } = await insertMaster(
-    tx,
-    'active',
-    seal.source,
-    key,
-    seal.source === 'manual' ? seal : undefined,
-  )
+  await insertMaster(tx, 'active', seal.source, master, seal.source === 'manual' ? seal : undefined)
   await appendEvents(tx, nobody, {
     action: 'master.create',
     actor: system,
-    detail: { masterKey: fingerprint, source: seal.source },
+    detail: { masterKey: master.fingerprint, source: seal.source },
   })
 }
 
@@ -94,7 +89,8 @@ async function promoteGiven(tx: Tx, { seal, say }: Env, active: MasterRow): Prom
   const isDone = fingerprintOfKey(seal.key) === active.fingerprint
   if (!isDone && fingerprintOfKey(seal.previous) !== active.fingerprint) return
   if (!isDone) {
-    const next = await insertMaster(tx, 'next', 'env', seal.key)
+    const next = masterOf(seal.key)
+    await insertMaster(tx, 'next', 'env', next)
     const rewrapped = await promote(tx, { ...active, key: seal.previous }, next)
     await appendEvents(tx, nobody, {
       action: 'master.rotate',

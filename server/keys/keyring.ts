@@ -5,6 +5,7 @@ import { Refusal } from '../refusal.ts'
 import type { Database } from '../store/database.ts'
 import { keyAtHand, type Master, masterKeys } from './master.ts'
 import { insertKeys, type OpenKey, openKeys } from './organization-keys.ts'
+import { type ShareBox, shareBox } from './shares.ts'
 
 export type OrganizationKeys = {
   /** seals new values */
@@ -12,7 +13,7 @@ export type OrganizationKeys = {
   /** compares values; never rotated, or equal values would stop looking equal */
   fingerprintKey: Buffer
   /** opens older values, during a rotation */
-  byId(id: string): Buffer | undefined
+  byId: (id: string) => Buffer | undefined
 }
 
 /**
@@ -20,28 +21,41 @@ export type OrganizationKeys = {
  * would write with an outdated key is refused by the database itself, and `refresh` looks again.
  */
 export type Keyring = {
+  readonly seal: Seal
   readonly sealed: boolean
+  /** the shares that have come in to open this server, and to prove the next master key */
+  readonly opening: ShareBox
+  readonly proving: ShareBox
   /** the master key; Refusal `sealed` without one */
   master(): Master
   /** made at first use */
   organization(organizationId: string): Promise<OrganizationKeys>
   /** after an unknown key id, or a foreign key violation on one: the next use looks again */
   forget(organizationId: string): void
+  /** of an organization that was deleted */
+  destroy(organizationId: string): void
   /** has this master key from now on; `seals` as read before its last share came */
   open(master: Master, seals: number): void
   wipe(): void
-  /** For what puts another master key in place, in the database first: meanwhile nobody here takes its rows for a stranger's. */
-  replace(work: () => Promise<Master>): Promise<void>
+  /** Has `next` once `work` has put it in use in the database; meanwhile nobody here takes its rows for a stranger's. */
+  replace<Result>(next: Master, work: () => Promise<Result>): Promise<Result>
   /** Compares with the database: opens where a file or the environment holds the key, seals where an operator did elsewhere. */
   refresh(): Promise<void>
+  /** what to do as soon as there is work for open keys; see watch.ts */
+  onWork(work: () => void): void
+  work(): void
 }
 
 export function createKeyring(db: Database, seal: Seal, log: Pick<Logger, 'info' | 'warn'>): Keyring {
   let held: { master: Master; seals: number } | undefined
-  let replacing: Promise<void> | undefined
+  let replacing: Promise<unknown> | undefined
+  let work: (() => void) | undefined
   const cache = new Map<string, Promise<OpenKey[]>>()
 
   const keyring: Keyring = {
+    seal,
+    opening: shareBox(),
+    proving: shareBox(),
     get sealed() {
       return held === undefined
     },
@@ -60,38 +74,50 @@ export function createKeyring(db: Database, seal: Seal, log: Pick<Logger, 'info'
       return toOrganizationKeys(await loading)
     },
     forget: (id) => void cache.delete(id),
+    destroy(id) {
+      // A request that still works with one of them is stopped: envelope.ts does nothing with a key of zeros.
+      cache.get(id)?.then(
+        (keys) => keys.forEach(({ key }) => key.fill(0)),
+        () => undefined,
+      )
+      cache.delete(id)
+    },
     open(master, seals) {
       held?.master.key.fill(0)
       held = { master, seals }
+      keyring.opening.clear()
+      keyring.proving.clear()
+      work?.()
     },
     wipe() {
       held?.master.key.fill(0)
       held = undefined
-      // A request that still works with one of them is stopped: envelope.ts does nothing with a key of zeros.
-      for (const loading of cache.values())
-        loading.then(
-          (keys) => keys.forEach(({ key }) => key.fill(0)),
-          () => undefined,
-        )
-      cache.clear()
+      keyring.opening.clear()
+      keyring.proving.clear()
+      for (const id of cache.keys()) keyring.destroy(id)
     },
-    async replace(work) {
+    onWork: (then) => void (work = then),
+    work: () => work?.(),
+    async replace(next, work) {
       const before = held
       const replaced = async () => {
-        const master = await work()
+        const result = await work()
         // Sealed meanwhile: it stays so.
-        if (before && held === before) keyring.open(master, before.seals)
-        else master.key.fill(0)
+        if (before && held === before) keyring.open(next, before.seals)
+        else next.key.fill(0)
+        return result
       }
-      replacing = replaced()
       try {
-        await replacing
+        const current = replaced()
+        replacing = current
+        return await current
       } finally {
         replacing = undefined
       }
     },
     async refresh() {
-      if (replacing) return replacing.catch(() => undefined)
+      // Its rows are there before its key is here.
+      if (replacing) return void (await replacing.catch(() => undefined))
       const { active } = await masterKeys(db)
       if (!active || (held?.master.id === active.id && held.seals === active.seals)) return
       const key = keyAtHand(seal, active.fingerprint)

@@ -1,6 +1,6 @@
 import type { Seal } from '../config.ts'
 import { Refusal } from '../refusal.ts'
-import { type Database, execute, row, rows, statement, type Tx } from '../store/database.ts'
+import { type Database, execute, rows, statement, type Tx } from '../store/database.ts'
 import { uuidv7 } from '../store/uuid.ts'
 import { fingerprintOfKey } from './envelope.ts'
 import { keysInFiles } from './key-file.ts'
@@ -40,30 +40,26 @@ const lock = statement('master.lock', "select pg_advisory_xact_lock(hashtext('1c
 /** Held by everything that adds or changes a master key, files included. */
 export const lockMasterKeys = (tx: Tx) => execute(tx, lock)
 
-type Shares = { shares: number; threshold: number }
+export const masterOf = (key: Buffer): Master => ({ id: uuidv7(), fingerprint: fingerprintOfKey(key), key })
 
 const forgetNext = statement('master.forgetNext', "delete from master_keys where state = 'next'")
-const insert = statement<{ id: string }>(
+// A key that was retired may come back (env); nothing refers to its row.
+const insert = statement(
   'master.insert',
   `insert into master_keys (id, fingerprint, state, source, shares, threshold) values ($1, $2, $3, $4, $5, $6)
-   on conflict (fingerprint) do update set state = excluded.state, source = excluded.source
-     where master_keys.state = 'retired'
-   returning id`,
+   on conflict (fingerprint) do update set id = excluded.id, state = excluded.state, source = excluded.source, created_at = now()
+     where master_keys.state = 'retired'`,
 )
 /** A row for this key; as `next` in place of any other that waits to be proven. */
 export async function insertMaster(
   tx: Tx,
   state: 'active' | 'next',
   source: Seal['source'],
-  key: Buffer,
-  shares?: Shares,
-): Promise<Master> {
+  { id, fingerprint }: Master,
+  { shares, threshold }: { shares?: number; threshold?: number } = {},
+): Promise<void> {
   if (state === 'next') await execute(tx, forgetNext)
-  const fingerprint = fingerprintOfKey(key)
-  const values = [uuidv7(), fingerprint, state, source, shares?.shares, shares?.threshold]
-  const made = await row(tx, insert, values)
-  if (!made) throw new Error('master.insert returned no row')
-  return { id: made.id, fingerprint, key }
+  await execute(tx, insert, [id, fingerprint, state, source, shares ?? null, threshold ?? null])
 }
 
 const follow = statement('master.source', "update master_keys set source = $1 where state = 'active' and source <> $1")

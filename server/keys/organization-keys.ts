@@ -1,6 +1,8 @@
+import { encodeId } from '@1ctl/contract/ids'
+import { Refusal } from '../refusal.ts'
 import { type Database, execute, rows, statement, type Tx } from '../store/database.ts'
 import { uuidv7 } from '../store/uuid.ts'
-import { newKey, unwrap, wrap } from './envelope.ts'
+import { Damaged, newKey, unwrap, wrap } from './envelope.ts'
 import type { Master } from './master.ts'
 
 /** The keys of organizations as rows: wrapped by the master key, bound to their organization, purpose and id. */
@@ -49,7 +51,21 @@ type Address = Pick<StoredKey, 'id' | 'organization_id' | 'purpose'>
 
 export const wrapKey = (master: Pick<Master, 'key'>, address: Address, key: Buffer) =>
   wrap(master.key, labelOf(address), key)
-export const unwrapKey = (master: Pick<Master, 'key'>, stored: StoredKey) =>
-  unwrap(master.key, labelOf(stored), stored.wrapped)
+
+export function unwrapKey(master: Pick<Master, 'key'>, stored: StoredKey): Buffer {
+  try {
+    return unwrap(master.key, labelOf(stored), stored.wrapped)
+  } catch (error) {
+    if (!(error instanceof Damaged)) throw error
+    const organization = encodeId('organization', stored.organization_id)
+    throw new Refusal(
+      'value_damaged',
+      `A key of the organization ${organization} was changed in the database and does not open.`,
+      {
+        hint: 'Restore the table organization_keys from a backup.',
+      },
+    )
+  }
+}
 
 const labelOf = ({ organization_id, purpose, id }: Address) => [organization_id, purpose, id]

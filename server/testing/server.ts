@@ -17,6 +17,7 @@ import { createHttp, type HttpOptions } from '../http/server.ts'
 import { attemptsIn } from '../identity/attempts.ts'
 import { type Bootstrap, bootstrap } from '../identity/bootstrap.ts'
 import { openKeyring } from '../keys/boot.ts'
+import { startKeyWatch } from '../keys/watch.ts'
 import { createMetrics } from '../observe/metrics.ts'
 import { type Database, openDatabase } from '../store/database.ts'
 import { template, type TestDatabase } from './global-setup.ts'
@@ -61,6 +62,7 @@ export async function startTestServer(
   const stopHousekeeping = await startHousekeeping(db, undefined, log)
   const keys = await openKeyring({ db, log, seal, say: () => undefined })
   const platform: Platform = { db, log, attempts: attemptsIn(db), keys }
+  const stopKeyWatch = startKeyWatch(platform, 500)
   const app = await createHttp(platform, metrics, {
     trustProxy: true,
     dashboard: loadDashboard(dashboardFolder),
@@ -86,6 +88,7 @@ export async function startTestServer(
         return answer
       }),
     close: async () => {
+      await stopKeyWatch()
       stopHousekeeping()
       metrics.close()
       await app.close()

@@ -32,6 +32,8 @@ create table organization_keys (
 );
 create unique index organization_keys_active on organization_keys (organization_id, purpose) where active;
 create index organization_keys_by_master on organization_keys (master_key_id);
+-- Data keys on their way out: a rotation seals their values anew.
+create index organization_keys_old on organization_keys (organization_id) where not active;
 
 -- An app as far as references need it.
 create table apps (
@@ -91,7 +93,7 @@ create table secret_values (
   created_by text not null,
   primary key (secret_id, key, version)
 );
-create index secret_values_by_key on secret_values (key_id);
+create index secret_values_by_key on secret_values (key_id, secret_id);
 
 -- The keys a bag has now. Links refer to them, so that PostgreSQL itself keeps a linked key from being removed.
 create table secret_keys (
