@@ -37,7 +37,7 @@ async function requireOperator(platform: Platform, request: FastifyRequest): Pro
     address: request.ip,
     agent: '',
     secure: false,
-    idempotencyKey: undefined,
+    idempotency: undefined,
   }
   const caller = await settle(platform, credential, await findCaller(platform.db, credential), facts, request)
   admit(platform, { access: 'operator' }, caller, { request: facts, answer: {} })
