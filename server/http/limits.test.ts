@@ -62,9 +62,8 @@ describe('failing tokens', () => {
   })
 
   test('count for the address that the proxy saw, not for one that the client claims', async () => {
-    const claim = (index: number) => `192.0.2.${index}, 203.0.113.13`
-    expect(await times(100, (index) => statusOf(bad, claim(index)))).toEqual(all(100, 403))
-    expect(await statusOf(bad, claim(200))).toBe(429)
+    expect(await times(100, (index) => statusOf(bad, `192.0.2.${index}, 203.0.113.13`))).toEqual(all(100, 403))
+    expect(await statusOf(bad, '192.0.2.200, 203.0.113.13')).toBe(429)
     expect(await statusOf(bad, '192.0.2.1')).toBe(403)
   })
 

@@ -73,6 +73,11 @@ describe('what is not there', () => {
       expect(codeOf(await raw(lines(`GET /v1/cli/vpcs/${name} HTTP/1.1`, 'host: x', apiKey()))), name).toBe(
         'vpc_not_found',
       )
+    for (const name of ['a/b', '...', '', 'ü', '%41'])
+      await expect(server.client().vpcView({ name })).rejects.toMatchObject({
+        code: 'vpc_not_found',
+        message: `No VPC "${name}" in this organization.`,
+      })
     expect(await refusal('/organizations/%00', { as: await newMember(server, 'viewer') })).toBe(
       'organization_not_found',
     )
@@ -339,6 +344,16 @@ describe('what is hardly a request', () => {
       await app.close()
       metrics.close()
     }
+  })
+})
+
+test('the description of the API is served to anyone', async () => {
+  const answer = await server.call('/openapi.json')
+  expect([answer.status, answer.headers.get('content-type')]).toEqual([200, 'application/json; charset=utf-8'])
+  expect(answer.body).toMatchObject({
+    openapi: '3.1.0',
+    servers: [{ url: '/v1/cli' }],
+    info: { version: expect.any(String) as string },
   })
 })
 
