@@ -4,7 +4,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { newToken, signIn as signInBrowser } from '../server/testing/actors.ts'
 import { startTestServer, type TestServer } from '../server/testing/server.ts'
 import { type Machine, newMachine } from './testing/cli.ts'
-import { hasTerminal, inTerminal } from './testing/terminal.ts'
+import { inTerminal, needsTerminal } from './testing/terminal.ts'
 
 let server: TestServer
 let machine: Machine
@@ -74,6 +74,14 @@ describe('1ctl auth', () => {
     expect({ code, stdout }).toEqual({ code: 4, stdout: '' })
     expect(stderr).toContain('It looks mistyped or cut.')
     expect(existsSync(join(machine.home, '.satusky'))).toBe(false)
+  })
+
+  test('login says what comes before it, and that SATUSKY_API_URL alone does not count', async () => {
+    const line = `auth login --url ${server.url} --token ${server.token}`
+    const { code, stderr } = await machine.run(line, asKey())
+    expect({ code, stderr }).toEqual({ code: 0, stderr: 'Note: SATUSKY_API_KEY comes before this login.\n' })
+    const alone = await machine.run(line, { env: { SATUSKY_API_URL: 'https://elsewhere.example.test' } })
+    expect(alone.stderr.match(/SATUSKY_API_URL is ignored/g)).toHaveLength(1)
   })
 
   test.each([
@@ -614,7 +622,7 @@ describe('completion', () => {
   })
 })
 
-describe.skipIf(!hasTerminal)('at a terminal', () => {
+describe('at a terminal', needsTerminal, () => {
   test('the token is asked for and not shown', async () => {
     const { code, screen } = await inTerminal(machine, `auth login --url ${server.url}`, [
       ['Token', `${server.token}\r`],
