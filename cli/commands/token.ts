@@ -87,8 +87,6 @@ export function tokenCommands(token: Command, run: Run): void {
 
 export async function tokenList({ expiring }: { expiring?: number }, { client, out, note }: Deps): Promise<void> {
   const all = await everyPage(client().tokenList)
-  const endsWithin = ({ status, expiresAt }: Token, ms: number) =>
-    status !== 'expired' && expiresAt !== null && Date.parse(expiresAt) - Date.now() <= ms
   const tokens = expiring === undefined ? all : all.filter((token) => endsWithin(token, expiring))
   out.list(
     tokens,
@@ -191,6 +189,9 @@ export async function tokenRotate(
   show({ ...once(successor, token), lines: [`Token rotated: ${successor.name}`, ...idAndExpiry(successor)] })
   deps.note(`The old token (${successor.replaces}) works until ${successor.replacedEndsAt}.`)
 }
+
+const endsWithin = ({ status, expiresAt }: Token, ms: number) =>
+  status !== 'expired' && expiresAt !== null && Date.parse(expiresAt) - Date.now() <= ms
 
 type TokenRef = { tokenId: string }
 
