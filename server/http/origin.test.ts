@@ -65,9 +65,8 @@ describe('a cookie request that changes something comes from our own page', () =
   })
 
   test('what the browser says of the site does not make up for a foreign Origin', async () => {
-    expect(await changing({ origin: 'http://evil.example.test', 'sec-fetch-site': 'same-origin' })).toMatchObject(
-      refused,
-    )
+    for (const origin of ['http://evil.example.test', 'null'])
+      expect(await changing({ origin, 'sec-fetch-site': 'same-origin' }), origin).toMatchObject(refused)
   })
 
   test.each(['POST', 'PATCH', 'DELETE'])('for %s, before anything is done', async (method) => {

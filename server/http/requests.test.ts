@@ -1,3 +1,4 @@
+import { connect } from 'node:net'
 import pino from 'pino'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { attemptsIn } from '../identity/attempts.ts'
@@ -305,6 +306,15 @@ describe('what is hardly a request', () => {
       'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n',
     ])
       expect(codeOf(await raw(bytes)), JSON.stringify(bytes)).toBe('invalid_request')
+  })
+
+  test('nor is a client waited for that sent some and never hangs up', async () => {
+    const options = { port: Number(new URL(server.url).port), host: '127.0.0.1', allowHalfOpen: true }
+    const socket = connect(options, () => socket.write('garbage\r\n\r\n'))
+    const gone = new Promise<void>((resolve) => socket.on('error', () => resolve()))
+    const knock = setInterval(() => socket.write('?'), 50)
+    await gone
+    clearInterval(knock)
   })
 
   test('two lengths, or a length and chunks: what a proxy might read as two requests', async () => {
