@@ -26,7 +26,7 @@ function resolve(given: {
 }) {
   const { flag, env = {}, tty = false } = given
   const home = { context: () => given.context, profiles: () => given.profiles ?? { active: null, profiles: {} } }
-  const { account, notices } = resolveAccount({ flag, env, home, tty })
+  const { account, notices } = resolveAccount({ flag, env, home, tty: () => tty })
   return { from: account && [account.token, account.url], notices, says: account && sourceOf(account) }
 }
 
@@ -124,7 +124,7 @@ describe('it is said', () => {
 
 test('with SATUSKY_API_KEY the files are not even looked at', () => {
   const home = { context: damaged, profiles: damaged }
-  expect(resolveAccount({ flag: undefined, env: key, home, tty: true }).account?.token).toBe('sat_key')
+  expect(resolveAccount({ flag: undefined, env: key, home, tty: () => true }).account?.token).toBe('sat_key')
 })
 
 test('of a token its beginning and its last four characters are shown, and of a short one nothing', () => {

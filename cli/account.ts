@@ -18,8 +18,8 @@ type Question = {
   flag: string | undefined
   env: NodeJS.ProcessEnv
   home: Pick<Home, 'context' | 'profiles'>
-  /** whether a person reads the notices */
-  tty: boolean
+  /** whether a person reads the notices; a function, because opening a stream that is not needed costs a millisecond */
+  tty: () => boolean
 }
 
 /**
@@ -69,7 +69,7 @@ function noticesOf(account: Account | undefined, { flag, env, home, tty }: Quest
   }
   if (isKey && env.SATUSKY_PROFILE) {
     notices.push(`SATUSKY_API_KEY comes before SATUSKY_PROFILE: the profile "${env.SATUSKY_PROFILE}" is not used.`)
-  } else if (isKey && tty) {
+  } else if (isKey && tty()) {
     const active = activeOrNothing(home)
     if (active !== null) notices.push(`SATUSKY_API_KEY comes before the active profile "${active}".`)
   }

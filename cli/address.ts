@@ -14,7 +14,7 @@ export type Base = string & { [checked]: true }
 export function baseOf(address: string): Base {
   const url = URL.canParse(address) ? new URL(address) : undefined
   if (!url || (url.protocol !== 'https:' && url.protocol !== 'http:')) {
-    throw usage(`"${address}" is not an address.`, `Write it in full: https://${address.replace(/^\w*:?\/*/, '')}`)
+    throw usage(`"${address}" is not an address.`, `Write it in full: https://${address.replace(/^\w+:\/\//, '')}`)
   }
   if (url.username || url.password || url.search || url.hash) {
     throw usage(`The address "${url.origin}${url.pathname}" must not carry credentials, a query or a fragment.`)

@@ -47,8 +47,9 @@ function whatFits(before: string[], typed: string): { prefix: string; expected: 
   const option = value.length > 0 ? valued(command, program, flag) : undefined
   if (option) return { prefix: `${flag}=`, expected: option }
   if (typed.startsWith('-')) return { prefix: '', expected: optionWords([...command.options, ...program.options]) }
-  const subcommands = command.commands.map((each) => ({ word: each.name(), about: each.description() }))
-  return { prefix: '', expected: command.registeredArguments[position] ?? subcommands }
+  const subcommands = position > 0 ? [] : command.commands
+  const words = subcommands.map((each) => ({ word: each.name(), about: each.description() }))
+  return { prefix: '', expected: command.registeredArguments[position] ?? words }
 }
 
 const notRun: Run = () => async () => {}

@@ -58,7 +58,7 @@ export function createDeps(parsed: Partial<Flags> & { json?: boolean }): Deps {
 
   const findAccount = () => {
     if (!resolved) {
-      resolved = resolveAccount({ flag: flags.profile, env, home, tty: process.stderr.isTTY })
+      resolved = resolveAccount({ flag: flags.profile, env, home, tty: () => process.stderr.isTTY })
       resolved.notices.forEach(note)
     }
     return resolved.account

@@ -57,8 +57,13 @@ export function createHome(env: NodeJS.ProcessEnv, warn: (text: string) => void)
   const tighten = (path: string, name: string, mode: number) => {
     const found = statSync(path).mode & 0o777
     if (process.platform === 'win32' || (found & ~mode) === 0) return
-    chmodSync(path, mode)
-    warn(`${name} was open to others (mode ${octal(found)}): it is ${octal(mode)} now.`)
+    try {
+      chmodSync(path, mode)
+      warn(`${name} was open to others (mode ${octal(found)}): it is ${octal(mode)} now.`)
+    } catch {
+      // Mounted read-only, or somebody else's: no reason to stop.
+      warn(`Warning: ${name} is open to others (mode ${octal(found)}), and that could not be changed.`)
+    }
   }
   const save = (file: string, value: unknown) => {
     mkdirSync(dirname(at(file)), { recursive: true, mode: 0o700 })

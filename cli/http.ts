@@ -68,7 +68,7 @@ type Exchange = (
 function exchangeOver(base: Base, log: (line: string) => void): Exchange {
   let agent: Agent | undefined
   return async ({ method, path, headers, body = '' }, signal) => {
-    const { request, Agent } = base.startsWith('https:') ? await import('node:https') : await import('node:http')
+    const { request, Agent } = process.getBuiltinModule(base.startsWith('https:') ? 'node:https' : 'node:http')
     agent ??= new Agent({ keepAlive: true })
     const length = Buffer.byteLength(body)
     const sent = length > 0 ? { ...headers, 'content-length': String(length) } : headers
@@ -132,6 +132,7 @@ function reasonOf(error: unknown, timeoutMs: number): { why: string; fix?: strin
     return { why: `No answer within ${timeoutMs / 1000} s.`, fix: 'Try again, or wait longer with --timeout.' }
   }
   if (code === 'ECONNREFUSED') return { why: 'Nothing listens there: the connection was refused.' }
+  if (code === 'EPROTO') return { why: 'It does not speak TLS.' }
   if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') return { why: 'The name of the host could not be resolved.' }
   if (/CERT|SIGNATURE/.test(code)) {
     return {
@@ -153,7 +154,7 @@ const warnBelowDays = 14
 function expiryWarning(note: (text: string) => void) {
   let warned = false
   return (header: string | string[] | undefined) => {
-    if (warned || !process.stderr.isTTY || typeof header !== 'string') return
+    if (warned || typeof header !== 'string' || !process.stderr.isTTY) return
     const daysLeft = (Date.parse(header) - Date.now()) / dayMs
     if (!(daysLeft < warnBelowDays)) return
     warned = true

@@ -10,9 +10,9 @@ async function main(): Promise<void> {
   // `1ctl token list | head -1`: the reader has what it wanted.
   process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1))
   const { run } = await import('./run.ts')
-  const { text, exitCode } = (await run(argv)) ?? { text: '', exitCode: 0 }
+  const failure = await run(argv)
   await new Promise((written) => process.stdout.write('', written))
-  await new Promise((written) => process.stderr.write(text, written))
+  if (failure?.text) await new Promise((written) => process.stderr.write(failure.text, written))
   // Not by waiting: the lookup of a name can hang long after its request was given up.
-  process.exit(exitCode)
+  process.exit(failure?.exitCode)
 }

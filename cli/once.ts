@@ -31,7 +31,12 @@ export function keepOnce({ flags, out }: Deps, path: string | undefined): (once:
   }
   if (path !== undefined) {
     if (existsSync(path) && !flags.yes) throw usage(`The file ${path} exists.`, 'Name another, or replace it with -y.')
-    accessSync(dirname(resolve(path)), constants.W_OK)
+    const folder = dirname(resolve(path))
+    try {
+      accessSync(folder, constants.W_OK)
+    } catch {
+      throw usage(`The folder ${folder} cannot be written to.`, 'Name a file elsewhere.')
+    }
   }
 
   return ({ value, data, field, lines, heading, undo }) => {

@@ -23,7 +23,6 @@ export type Output = {
 
 export function createOutput({ output, wide, quiet, color }: Flags): Output {
   const paint = painter(process.stdout, color)
-  const paintNote = painter(process.stderr, color)
   const form = quiet && output === 'table' ? 'name' : output
   // A reader of JSON expects to find on stderr either nothing or the error, in JSON as well.
   const notes = !quiet && (output === 'table' || output === 'name')
@@ -49,7 +48,7 @@ export function createOutput({ output, wide, quiet, color }: Flags): Output {
       else text(lines.map(clean).join('\n'))
     },
     text,
-    note: (text) => void (notes && process.stderr.write(`${paintNote('dim', clean(text))}\n`)),
+    note: (text) => void (notes && process.stderr.write(`${painter(process.stderr, color)('dim', clean(text))}\n`)),
     time: (time) => (time === null ? 'never' : process.stdout.isTTY ? relative(time) : exact(time)),
   }
 }

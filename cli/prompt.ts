@@ -10,12 +10,12 @@ export type Prompt = {
 }
 
 export function createPrompt({ input, yes }: { input: boolean; yes: boolean }): Prompt {
-  const able = input && process.stdin.isTTY
+  const able = () => input && process.stdin.isTTY
 
   return {
     async confirm(question) {
       if (yes) return
-      if (!able) throw needed(question, 'Repeat the command with -y.')
+      if (!able()) throw needed(question, 'Repeat the command with -y.')
       const agreed = await ask((clack, shared) =>
         clack.confirm({ message: `${question} (y/N)`, initialValue: false, ...shared }),
       )
@@ -24,14 +24,14 @@ export function createPrompt({ input, yes }: { input: boolean; yes: boolean }): 
     async confirmName(question, name, confirmed) {
       if (confirmed === name) return
       if (confirmed !== undefined) throw needed(`--confirm=${confirmed} is not the name "${name}".`)
-      if (!able) throw needed(question, `Repeat the command with --confirm=${name}.`)
+      if (!able()) throw needed(question, `Repeat the command with --confirm=${name}.`)
       const typed = await ask((clack, shared) =>
         clack.text({ message: `${question} Type its name to confirm:`, ...shared }),
       )
       if (typed !== name) throw cancelled()
     },
     async secret(question, flag) {
-      if (!able) throw usage(`${question} is missing.`, `Give it with ${flag}.`)
+      if (!able()) throw usage(`${question} is missing.`, `Give it with ${flag}.`)
       return ask<string>((clack, shared) => clack.password({ message: `${question} (hidden)`, mask: '', ...shared }))
     },
   }
@@ -40,12 +40,13 @@ export function createPrompt({ input, yes }: { input: boolean; yes: boolean }): 
 type Clack = typeof import('./clack.ts')
 type Shared = { output: NodeJS.WriteStream; withGuide: boolean }
 
-// Loaded only when a question is really asked. On stderr, so that stdout holds nothing but results.
+// Loaded only when a question is really asked. On stderr, so that stdout holds nothing but results, unless only stdout is seen.
 async function ask<T>(question: (clack: Clack, shared: Shared) => Promise<T | symbol>): Promise<T> {
+  const output = process.stdout.isTTY && !process.stderr.isTTY ? process.stdout : process.stderr
   // Some pseudo-terminals say that they have no columns, and clack would put every letter on a line of its own.
-  process.stderr.columns ||= 80
+  output.columns ||= 80
   const clack = await import('./clack.ts')
-  const answer = await question(clack, { output: process.stderr, withGuide: false })
+  const answer = await question(clack, { output, withGuide: false })
   if (typeof answer === 'symbol') throw new CliError('interrupted', 'interrupted', 'Interrupted: nothing was done.')
   return answer
 }

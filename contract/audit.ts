@@ -23,9 +23,9 @@ const event = z.object({
 
 const auditQuery = z.strictObject({
   ...pageQuery,
-  actor: z.string().max(254).optional().meta({ description: "an address, a token's name or an id" }),
-  action: z.string().max(100).optional().meta({ description: 'token.create, or token.* for all of tokens' }),
-  object: z.string().max(254).optional().meta({ description: 'a name or an id' }),
+  actor: z.string().min(1).max(254).optional().meta({ description: "an address, a token's name or an id" }),
+  action: z.string().min(1).max(100).optional().meta({ description: 'token.create, or token.* for all of tokens' }),
+  object: z.string().min(1).max(254).optional().meta({ description: 'a name or an id' }),
   since: moment.optional(),
   until: moment.optional(),
 })

@@ -55,7 +55,7 @@ export function createClient(table: Table, send: Send): Client {
         delete rest[key]
         return value
       }
-      const filled = path.replaceAll(/\{(\w+)\}/g, (_, key: string) => encodeURIComponent(String(take(key))))
+      const filled = path.replaceAll(/\{(\w+)\}/g, (_, key: string) => segment(String(take(key))))
       const search = new URLSearchParams()
       for (const key of query) {
         const value = take(key)
@@ -75,6 +75,12 @@ export function createClient(table: Table, send: Send): Client {
     },
   ])
   return Object.fromEntries(methods)
+}
+
+function segment(name: string): string {
+  // A URL takes these for steps, however they are written, and would lead to another endpoint. Nothing is named so.
+  if (name === '.' || name === '..') throw new ApiError(404, { message: `Nothing is named "${name}".` })
+  return encodeURIComponent(name)
 }
 
 function parse(text: string): unknown {

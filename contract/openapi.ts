@@ -62,6 +62,7 @@ function operation(name: string, route: Route) {
     summary: route.summary,
     'x-access': route.access,
     ...(route.access === 'public' ? { security: [] } : {}),
+    ...(route.access === 'session' ? { security: [{ session: [] }] } : {}),
     parameters: [
       ...pathNames(route.path).map((key) => ({ name: key, in: 'path', required: true, schema: { type: 'string' } })),
       ...Object.entries(query?.properties ?? {}).map(([key, schema]) => ({ name: key, in: 'query', schema })),

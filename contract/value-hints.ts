@@ -13,3 +13,12 @@ const hints: [string, (value: string) => boolean][] = [
   ['has quotes around it', (value) => /^(["']).*\1$/s.test(value)],
   ['contains a NUL character', (value) => value.includes('\0')],
 ]
+
+/** Whether a plain setting should be a secret, going by its name or by what its value begins with. */
+export const looksSecret = (name: string, value: string): boolean =>
+  (secretName.test(name) && value !== '') || secretValue.test(value)
+
+const secretName =
+  /(?:^|_)(?:password|passwd|pwd|secret|token|credentials?|(?:api|access|private|secret|signing|encryption)_?key)$/i
+const secretValue =
+  /^(?:-----BEGIN [A-Z ]*PRIVATE KEY|sk_(?:live|test)_|gh[pousr]_|github_pat_|xox[abprs]-|AKIA[0-9A-Z]{16}|sat_|eyJ[\w-]+\.eyJ|[a-z][a-z+]*:\/\/[^/\s:@]*:[^/\s@]+@)/

@@ -1,16 +1,12 @@
-import type { apiBase } from '@1ctl/contract'
-import { ApiError, createClient, type Send } from '@1ctl/contract/client'
+import { ApiError, apiBase, createClient, type Send } from '@1ctl/contract/client'
 import type { ErrorCode, Problem } from '@1ctl/contract/errors'
 import { table } from '@1ctl/contract/table'
 
 /** The whole API, typed by the contract: `await api.tokenCreate({ name: 'ci' })`. What it refuses is thrown as `ApiError`. */
 export const api = createClient(table, send)
 
-// The value is written out, because importing it would bring the contract's schemas into the browser; its type keeps it true.
-const base: typeof apiBase = '/v1/cli'
-
 async function send({ method, path, headers, body }: Parameters<Send>[0]) {
-  const answer = await fetch(base + path, { method, headers, body: body ?? null }).catch(() => {
+  const answer = await fetch(apiBase + path, { method, headers, body: body ?? null }).catch(() => {
     throw new ApiError(0, { message: 'This browser cannot reach 1ctl. Check the connection, then try again.' })
   })
   return { status: answer.status, headers: answer.headers, text: await answer.text() }

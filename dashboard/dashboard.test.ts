@@ -1,4 +1,5 @@
-import type { Page } from 'playwright-core'
+import { attemptLimits } from '@1ctl/contract/limits'
+import type { Page, Route } from 'playwright-core'
 import { describe, expect, test } from 'vitest'
 import { newMember, newOrganization, password, signIn } from '../server/testing/actors.ts'
 import { needs } from '../server/testing/needs.ts'
@@ -53,8 +54,10 @@ describe('the dashboard in a browser', needs('chromium'), () => {
 
   test('too many failed attempts are told how long to wait', async () => {
     const { email } = await newMember(browser.server, 'viewer')
-    for (let failures = 0; failures < 10; failures++)
-      await browser.server.call('/auth/session', { body: { email, password: 'guess' }, from: '192.0.2.1' })
+    const guess = { body: { email, password: 'guess' }, from: '192.0.2.1' }
+    await Promise.all(
+      Array.from({ length: attemptLimits.account.failuresMax }, () => browser.server.call('/auth/session', guess)),
+    )
     const page = await browser.visit('/login')
     await fillIn(page, { Email: email, Password: password })
     await page.keyboard.press('Enter')
@@ -81,6 +84,24 @@ describe('the dashboard in a browser', needs('chromium'), () => {
     await page.unroute('**/auth/me')
     await page.getByRole('button', { name: 'Try again' }).click()
     await page.getByRole('heading', { name: 'Sign in' }).waitFor()
+  })
+
+  test('an answer that was under way while signing in does not sign out again', async () => {
+    const page = await browser.visit('/login')
+    await fillIn(page, { Email: browser.server.email, Password: browser.server.password })
+    let held: Route | undefined
+    await page.route('**/auth/me', (route) => {
+      held = route
+    })
+    // What coming back to the tab does: it asks again who is signed in.
+    const asked = page.waitForRequest('**/auth/me')
+    await page.evaluate(() => dispatchEvent(new Event('visibilitychange')))
+    await asked
+    await page.keyboard.press('Enter')
+    await page.getByRole('heading', { name: 'Signed in as' }).waitFor()
+    await held?.fulfill({ status: 401, json: { error: { code: 'missing_token', message: 'Not signed in.' } } })
+    await page.waitForTimeout(100)
+    expect(await page.getByRole('heading', { name: 'Signed in as' }).count()).toBe(1)
   })
 
   test('a session that was ended elsewhere leads back to sign-in and to where one was', async () => {

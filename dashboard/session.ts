@@ -1,5 +1,5 @@
-import { MutationCache, QueryCache, QueryClient, queryOptions } from '@tanstack/react-query'
 import { ApiError, type Client } from '@1ctl/contract/client'
+import { MutationCache, QueryCache, QueryClient, queryOptions } from '@tanstack/react-query'
 import { api, isSignedOut } from './api.ts'
 
 export type Me = Awaited<ReturnType<Client['meView']>>
@@ -26,6 +26,8 @@ export const signedOut = () => setSession({ me: null, ended: false })
 
 /** Another person or another organization: nothing that was fetched for the one before may show. */
 function setSession(session: Session) {
+  // An answer that is under way was meant for who was here before.
+  void queryClient.cancelQueries(sessionQuery)
   queryClient.removeQueries({ predicate: ({ queryKey }) => queryKey[0] !== sessionQuery.queryKey[0] })
   queryClient.setQueryData(sessionQuery.queryKey, session)
 }

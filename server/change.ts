@@ -24,11 +24,11 @@ export async function change<Result>(
   work: (tx: Tx, last: (statement: Promise<unknown>) => void) => Promise<Changed<Result>>,
 ): Promise<Result> {
   const { caller } = ctx
-  const key = caller && ctx.request.idempotencyKey
+  const once = caller && ctx.request.idempotency
   return transaction(ctx.db, async (tx, last) => {
-    if (key) await claimKey(tx, caller, key, ctx.request.route)
+    if (once) await claimKey(tx, caller, once)
     const { result, audit, wake } = await work(tx, last)
-    if (key) last(keepAnswer(tx, caller, key, result))
+    if (once) last(keepAnswer(tx, caller, once, result, ctx.answer.status))
     // An organization that is being founded is not the caller's yet, but it is where the change is audited.
     if (wake) for (const entry of [audit].flat()) last(execute(tx, notify, [wake, chainOf(caller, entry)]))
     // Last, because it holds the end of the organization's chain until the commit.

@@ -59,7 +59,8 @@ export type RequestFacts = {
   agent: string
   /** came by https, directly or as a trusted proxy says */
   secure: boolean
-  idempotencyKey: string | undefined
+  /** the key a POST was sent with, and what it is for: endpoint and object */
+  idempotency: { key: string; of: string } | undefined
   ifMatch: string | undefined
 }
 

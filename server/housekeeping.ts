@@ -21,17 +21,18 @@ export async function housekeep(db: Database, auditMonths: number | undefined, l
   for (const sweep of sweeps) await execute(db, sweep)
 }
 
-/** Once now, before the first write, and then every hour. */
+/** Once now, the partitions before the first write, and then every hour. */
 export async function startHousekeeping(
   db: Database,
   auditMonths: number | undefined,
   log: Logger,
 ): Promise<() => void> {
-  await housekeep(db, auditMonths, log)
-  const again = () =>
-    void housekeep(db, auditMonths, log).catch((error: unknown) =>
+  await ensurePartitions(db, log)
+  const keep = () =>
+    housekeep(db, auditMonths, log).catch((error: unknown) =>
       log.warn({ code: sqlState(error) }, 'housekeeping failed; it runs again in an hour'),
     )
-  const timer = setInterval(again, 3_600_000).unref()
+  await keep()
+  const timer = setInterval(() => void keep(), 3_600_000).unref()
   return () => clearInterval(timer)
 }

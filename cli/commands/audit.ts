@@ -38,7 +38,7 @@ export function auditCommands(audit: Command, run: Run): void {
     .action(run(auditVerify))
 }
 
-export type AuditListOptions = {
+type AuditListOptions = {
   actor?: string
   action?: string
   object?: string

@@ -45,8 +45,7 @@ export async function authLogin({ url, ...input }: TokenInput & { url?: string }
       `1ctl profile create ${flags.profile} --url <url> --token <token> -y`,
     )
   }
-  if (deps.env.SATUSKY_API_URL && url === undefined)
-    note('SATUSKY_API_URL is ignored here: name the address with --url.')
+  const other = deps.findAccount() // and its notices, before the token goes anywhere
   const base = baseOf(url ?? defaultUrl)
   const account: Account = { url: base, token: await readToken(input, deps), source: { kind: 'given' } }
 
@@ -57,8 +56,7 @@ export async function authLogin({ url, ...input }: TokenInput & { url?: string }
     `Authenticated as ${user.email} (org: ${organization?.name ?? 'none'})`,
     'Context saved to ~/.satusky/context.json',
   ])
-  const used = deps.findAccount()
-  if (used && used.source.kind !== 'context') note(`Note: ${sourceOf(used)} comes before this login.`)
+  if (other && other.source.kind !== 'context') note(`Note: ${sourceOf(other)} comes before this login.`)
 }
 
 export async function authStatus(_: object, deps: Deps): Promise<void> {

@@ -21,13 +21,14 @@ export function completionCommand(program: Command, run: Run): void {
 
 // Each asks `1ctl __complete`, whose last word is the one under the cursor.
 const scripts = {
-  // Bash takes `:` and `=` for ends of words. So the line is split here, and what bash has already is cut off the answers.
+  // Bash takes `:` and `=` for ends of words. So the line is split here, and what bash has already is cut off the answers. It may be
+  // bash 3.2, which macOS has.
   bash: `
 _1ctl_completion() {
   local line="\${COMP_LINE:0:COMP_POINT}" words IFS=$' \\t\\n'
   read -ra words <<< "$line"
   [[ $line == *[[:space:]] ]] && words+=('')
-  local typed="\${words[-1]}" IFS=$'\\n'
+  local typed="\${words[\${#words[@]}-1]}" IFS=$'\\n'
   COMPREPLY=($(1ctl __complete bash "\${words[@]:1}" 2>/dev/null))
   local had="\${typed%"\${typed##*[:=]}"}"
   COMPREPLY=("\${COMPREPLY[@]#"$had"}")

@@ -38,7 +38,7 @@ NO_COLOR, FORCE_COLOR      set: never color, always color; TERM=dumb means no co
 NODE_EXTRA_CA_CERTS        a file with certificates to trust, for a server with a certificate of your own authority
 HOME                       where ~/.satusky lies
 
-Questions are asked only when stdin is a terminal. No other variable changes what a command does.`,
+Whether a command may ask something is decided by stdin alone: it must be a terminal.`,
 
   'exit-codes': Object.values(exitCodes)
     .map(({ code, means }) => `${String(code).padStart(3)}  ${means}`)

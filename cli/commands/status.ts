@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { sourceOf } from '../account.ts'
-import { defaultUrl, rootOf } from '../address.ts'
+import { baseOf, defaultUrl, rootOf } from '../address.ts'
 import { examples } from '../command.ts'
 import type { Deps, Run } from '../deps.ts'
 import { CliError } from '../errors.ts'
@@ -18,7 +18,7 @@ export function statusCommand(program: Command, run: Run): void {
 export async function status(_: object, deps: Deps): Promise<void> {
   const { flags, home, out, note } = deps
   const account = deps.findAccount()
-  const url = account?.url ?? defaultUrl
+  const url = baseOf(account?.url ?? defaultUrl)
   // No token: this asks the server, not who we are.
   const send = createSend({ base: rootOf(url), token: undefined, timeoutMs: flags.timeout, debug: flags.debug, note })
   const answer = await send({ method: 'GET', path: '/readyz', headers: {}, body: undefined })

@@ -87,8 +87,7 @@ export function tokenCommands(token: Command, run: Run): void {
 
 export async function tokenList({ expiring }: { expiring?: number }, { client, out, note }: Deps): Promise<void> {
   const all = await everyPage(client().tokenList)
-  const within = (time: string | null) => time !== null && Date.parse(time) - Date.now() <= (expiring ?? 0)
-  const tokens = expiring === undefined ? all : all.filter(({ expiresAt }) => within(expiresAt))
+  const tokens = expiring === undefined ? all : all.filter((token) => endsWithin(token, expiring))
   out.list(
     tokens,
     [
@@ -105,7 +104,7 @@ export async function tokenList({ expiring }: { expiring?: number }, { client, o
   if (tokens.length === 0) note(expiring === undefined ? 'No tokens.' : 'No token expires within that time.')
 }
 
-export type TokenCreateOptions = {
+type TokenCreateOptions = {
   name: string
   expires?: number | 'never'
   scope?: Scope[]
@@ -190,6 +189,9 @@ export async function tokenRotate(
   show({ ...once(successor, token), lines: [`Token rotated: ${successor.name}`, ...idAndExpiry(successor)] })
   deps.note(`The old token (${successor.replaces}) works until ${successor.replacedEndsAt}.`)
 }
+
+const endsWithin = ({ status, expiresAt }: Token, ms: number) =>
+  status !== 'expired' && expiresAt !== null && Date.parse(expiresAt) - Date.now() <= ms
 
 type TokenRef = { tokenId: string }
 

@@ -1,12 +1,16 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
+import type { TestOptions } from 'vitest'
 import type { Machine } from './cli.ts'
 
 const program = fileURLToPath(new URL('../bin/1ctl.cjs', import.meta.url))
 
-/** util-linux' script(1) makes a pseudo-terminal; that of macOS and BSD takes other arguments. */
-export const hasTerminal =
-  spawnSync('script', ['--version'], { encoding: 'utf8' }).stdout?.includes('util-linux') ?? false
+/** For tests that need a pseudo-terminal, which script(1) of util-linux makes; that of macOS and BSD takes other arguments. */
+export const needsTerminal: TestOptions = spawnSync('script', ['--version'], { encoding: 'utf8' }).stdout?.includes(
+  'util-linux',
+)
+  ? {}
+  : { skip: true, meta: { lacking: 'no script(1) of util-linux here' } }
 
 /** Runs the program in a terminal and types each answer once its question is there. Gives back the screen and the exit code. */
 export function inTerminal(machine: Machine, args: string, answers: [question: string, keys: string][]) {

@@ -4,7 +4,6 @@ import type { ComponentProps } from 'react'
 const looks = {
   primary: 'border-primary bg-primary text-on-primary hover:border-primary-hover hover:bg-primary-hover active:bg-ink',
   default: 'border-line-strong bg-surface text-ink hover:bg-hover active:bg-pressed',
-  quiet: 'border-transparent text-ink-2 hover:bg-hover hover:text-ink active:bg-pressed',
 }
 
 type ButtonProps = ComponentProps<'button'> & {

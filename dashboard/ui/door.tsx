@@ -8,8 +8,8 @@ import { ThemeToggle } from './theme-toggle.tsx'
 /** The card that stands before everything else: what one sees without being signed in. */
 export function Door({ title, children }: { title: string; children: ReactNode }) {
   return (
-    <div className="relative flex min-h-dvh flex-col items-center justify-center gap-4 px-4 py-6">
-      <main className="w-full max-w-[388px] overflow-hidden rounded-4 border border-line-strong bg-surface shadow-menu">
+    <main className="relative flex min-h-dvh flex-col items-center justify-center gap-4 px-4 py-6">
+      <div className="w-full max-w-[388px] overflow-hidden rounded-4 border border-line-strong bg-surface shadow-menu">
         <div className="sealed-paper h-11 border-b border-seal-line" aria-hidden="true" />
         <div className="flex flex-col gap-4 p-6 sm:px-8">
           <Brand />
@@ -22,13 +22,13 @@ export function Door({ title, children }: { title: string; children: ReactNode }
             Command line: <code>1ctl auth login</code>
           </span>
         </p>
-      </main>
+      </div>
       <p className="text-sm text-ink-3">
         {location.host}, version {version}
       </p>
       <div className="absolute top-4 right-4">
         <ThemeToggle />
       </div>
-    </div>
+    </main>
   )
 }

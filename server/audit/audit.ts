@@ -3,6 +3,7 @@ import type { audit } from '@1ctl/contract/audit'
 import { decodeId, encodeId, type Noun } from '@1ctl/contract/ids'
 import type { Api, Ctx } from '../context.ts'
 import { invalidCursor } from '../http/view.ts'
+import { inTurn } from '../in-turn.ts'
 import { rfc3339, row, rows, statement, transaction } from '../store/database.ts'
 import { type Actor, installationChain } from './append.ts'
 
@@ -105,12 +106,16 @@ const check = statement<{ rows: number; through: number; last: number; misfit: n
      h.hash = coalesce((select hash from audit_events where chain = $1 order by seq desc limit 1), h.first_hash) as "isHead"
    from audit_heads h left join kept k on true where h.chain = $1 group by h.chain`,
 )
+// 150,000 rows take about a second, and a chain of years more than the 20 seconds of other requests: so there is more time, and one
+// verification at a time, lest they take all connections.
+const oneAtATime = inTurn()
 async function verify(ctx: Pick<Ctx, 'db'>, chain: string): Promise<Verdict> {
-  const found = await transaction(ctx.db, async (tx) => {
-    // 150,000 rows take about a second, and a chain of years has more than the 20 seconds of a request.
-    const [, whole] = await Promise.all([tx.query("set local statement_timeout = '5min'"), row(tx, check, [chain])])
-    return whole
-  })
+  const found = await oneAtATime(() =>
+    transaction(ctx.db, async (tx) => {
+      const [, whole] = await Promise.all([tx.query("set local statement_timeout = '5min'"), row(tx, check, [chain])])
+      return whole
+    }),
+  )
   if (!found) return { ok: false, brokenAt: 0 } // not even a head
   const { rows, through, last, misfit, isHead } = found
   if (misfit !== null) return { ok: false, brokenAt: misfit }

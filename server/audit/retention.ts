@@ -35,8 +35,8 @@ async function dropPartition(tx: Tx, name: string): Promise<void> {
   // A chain's times follow its order, so a month is one stretch of it and the last row of the month is the new beginning.
   const { rows: chains } = await tx.query<{ chain: string; seq: number }>(
     `update audit_heads h set first_seq = gone.seq, first_hash = gone.hash
-     from (select distinct on (chain) chain, seq, hash from ${name} order by chain, seq desc) gone
-     where h.chain = gone.chain returning h.chain, gone.seq`,
+     from audit_heads c cross join lateral (select seq, hash from ${name} where chain = c.chain order by seq desc limit 1) gone
+     where h.chain = c.chain returning h.chain, gone.seq`,
   )
   await tx.query(`drop table ${name}`)
   // What had no partition of its own when it was written.

@@ -1,29 +1,52 @@
 import { limits } from '@1ctl/contract/limits'
-import type { Caller } from '../context.ts'
+import type { AnswerParts, Caller, RequestFacts } from '../context.ts'
 import { Refusal } from '../refusal.ts'
 import { type Database, execute, row, statement, type Tx } from '../store/database.ts'
 
+type Once = NonNullable<RequestFacts['idempotency']>
+
 /**
  * Repeated POSTs: the same caller with the same `idempotency-key` within a day is answered as the first time and nothing is done.
- * The key is claimed inside the change's own transaction, so of two at once the second waits for the first.
+ * The key is claimed inside the change's own transaction (change.ts), so of two at once the second waits for the first.
  */
-export class Replay extends Error {
+export async function answerOnce(
+  db: Database,
+  caller: Caller | null,
+  { idempotency: once }: RequestFacts,
+  parts: AnswerParts,
+  work: () => Promise<object>,
+): Promise<object> {
+  if (!caller || !once) return work()
+  if (once.key.length > limits.idempotencyKeyLengthMax)
+    throw new Refusal('invalid_request', `An idempotency-key has at most ${limits.idempotencyKeyLengthMax} characters.`)
+  const earlier = await earlierAnswer(db, caller, once, parts)
+  if (earlier) return earlier
+  return work().catch(async (error: unknown) => {
+    const answer = error instanceof Replay ? await earlierAnswer(db, caller, once, parts) : undefined
+    if (!answer) throw error
+    return answer
+  })
+}
+
+/** Someone with the same key was quicker. */
+class Replay extends Error {
   override name = 'Replay'
 }
 
 const age = `interval '${limits.idempotencyHours} hours'`
 
-const find = statement<{ route: string; answer: unknown }>(
+const find = statement<{ route: string; answer: object | null; status: number | null }>(
   'idempotency.find',
-  `select route, answer from idempotency_keys where caller = $1 and key = $2 and created_at > now() - ${age}`,
+  `select route, answer, status from idempotency_keys where caller = $1 and key = $2 and created_at > now() - ${age}`,
 )
-export async function earlierAnswer(db: Database, caller: Caller, key: string, route: string): Promise<unknown> {
+async function earlierAnswer(db: Database, caller: Caller, { key, of }: Once, parts: AnswerParts) {
   const found = await row(db, find, [callerId(caller), key])
-  if (found && found.route !== route)
+  if (found && found.route !== of)
     throw new Refusal(
       'idempotency_key_reused',
-      `The idempotency-key "${key}" was used for another endpoint. Use a new one for each request.`,
+      `The idempotency-key "${key}" was used for something else. Use a new one for each request.`,
     )
+  if (found?.status) parts.status = found.status
   return found?.answer
 }
 
@@ -33,12 +56,15 @@ const claim = statement(
    on conflict (caller, key) do update set route = $3, answer = null, created_at = now()
    where idempotency_keys.created_at <= now() - ${age}`,
 )
-export async function claimKey(tx: Tx, caller: Caller, key: string, route: string): Promise<void> {
-  if ((await execute(tx, claim, [callerId(caller), key, route])) === 0) throw new Replay()
+export async function claimKey(tx: Tx, caller: Caller, { key, of }: Once): Promise<void> {
+  if ((await execute(tx, claim, [callerId(caller), key, of])) === 0) throw new Replay()
 }
 
-const keep = statement('idempotency.keep', 'update idempotency_keys set answer = $3 where caller = $1 and key = $2')
-export const keepAnswer = (tx: Tx, caller: Caller, key: string, answer: unknown) =>
-  execute(tx, keep, [callerId(caller), key, JSON.stringify(answer)])
+const keep = statement(
+  'idempotency.keep',
+  'update idempotency_keys set answer = $3, status = $4 where caller = $1 and key = $2',
+)
+export const keepAnswer = (tx: Tx, caller: Caller, { key }: Once, answer: unknown, status: number | undefined) =>
+  execute(tx, keep, [callerId(caller), key, JSON.stringify(answer), status ?? null])
 
 const callerId = (caller: Caller) => caller.token?.id ?? caller.userId

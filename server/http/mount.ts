@@ -2,7 +2,6 @@ import { type ApiContract, apiBase, contract, type Route } from '@1ctl/contract'
 import type { Problem } from '@1ctl/contract/errors'
 import { decodeId } from '@1ctl/contract/ids'
 import { jsonSchema } from '@1ctl/contract/openapi'
-import { limits } from '@1ctl/contract/limits'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { admit } from '../access.ts'
@@ -13,7 +12,7 @@ import { organizationNotFound } from '../identity/organizations.ts'
 import { invalid, Refusal } from '../refusal.ts'
 import { readSessionCookie } from './cookie.ts'
 import { shownPath } from './errors.ts'
-import { earlierAnswer, Replay } from './idempotency.ts'
+import { answerOnce } from './idempotency.ts'
 import { readBody } from './json.ts'
 import { refuseForeignOrigin } from './origin.ts'
 import type { View } from './view.ts'
@@ -68,22 +67,12 @@ async function serve(platform: Platform, mounted: Mounted, request: FastifyReque
     // Refuses while sealed.
     if (route.needsKeys) platform.keys.master()
     if (caller?.token?.expiresAt) reply.header('x-satusky-token-expires-at', caller.token.expiresAt)
-    if (facts.idempotencyKey && facts.idempotencyKey.length > limits.idempotencyKeyLengthMax)
-      throw new Refusal(
-        'invalid_request',
-        `An idempotency-key has at most ${limits.idempotencyKeyLengthMax} characters.`,
-      )
     const input = early ?? parse(mounted, request)
     if (!input.ok) throw input.refusal
-    const earlier =
-      caller && facts.idempotencyKey
-        ? await earlierAnswer(platform.db, caller, facts.idempotencyKey, facts.route)
-        : undefined
     const output =
-      earlier ??
-      (typeof implemented === 'object'
+      typeof implemented === 'object'
         ? implemented.present(rows as never[], input.value as never, caller as Caller)
-        : await implemented(ctx, input.value).catch((error: unknown) => replayed(platform, caller, facts, error)))
+        : await answerOnce(platform.db, caller, facts, answer, () => implemented(ctx, input.value))
     reply.code(answer.status ?? route.status ?? 200)
     if (answer.etag) reply.header('etag', answer.etag)
     if (answer.cookie) reply.header('set-cookie', answer.cookie)
@@ -95,14 +84,17 @@ async function serve(platform: Platform, mounted: Mounted, request: FastifyReque
 }
 
 function factsOf(request: FastifyRequest, { name, route, publicUrl }: Mounted): RequestFacts {
-  const key = request.headers['idempotency-key']
+  const key = route.method === 'POST' ? request.headers['idempotency-key'] : undefined
   return {
     id: request.id,
     route: name,
     address: request.ip,
     agent: request.headers['user-agent']?.slice(0, 300) ?? '',
     secure: publicUrl?.startsWith('https:') || request.protocol === 'https',
-    idempotencyKey: route.method === 'POST' && typeof key === 'string' && key !== '' ? key : undefined,
+    idempotency:
+      typeof key === 'string' && key !== ''
+        ? { key, of: [name, ...Object.values(request.params as Record<string, string>)].join(' ') }
+        : undefined,
     ifMatch: request.headers['if-match'],
   }
 }
@@ -197,18 +189,6 @@ export async function settle(
       await platform.attempts.count('token', facts.address)
     throw error
   }
-}
-
-async function replayed(
-  platform: Platform,
-  caller: Caller | null,
-  facts: RequestFacts,
-  error: unknown,
-): Promise<object> {
-  if (!(error instanceof Replay) || !caller || !facts.idempotencyKey) throw error
-  const answer = await earlierAnswer(platform.db, caller, facts.idempotencyKey, facts.route)
-  if (!answer) throw error
-  return answer
 }
 
 /** "No" to who is calling, and "no" to what they want, but not "you made a typing mistake". */

@@ -39,7 +39,7 @@ async function requireOperator(platform: Platform, request: FastifyRequest): Pro
     address: request.ip,
     agent: '',
     secure: false,
-    idempotencyKey: undefined,
+    idempotency: undefined,
     ifMatch: undefined,
   }
   const caller = await settle(platform, credential, await findCaller(platform.db, credential), facts, request)

@@ -71,7 +71,11 @@ export async function createHttp(platform: Platform, metrics: Metrics, options: 
         frameAncestors: ["'none'"],
       },
     },
-    hsts: options.tls !== undefined || options.publicUrl?.startsWith('https:') ? { maxAge: 31_536_000 } : false,
+    // This host only: what else runs below its domain is not ours to decide.
+    hsts:
+      options.tls !== undefined || options.publicUrl?.startsWith('https:')
+        ? { maxAge: 31_536_000, includeSubDomains: false }
+        : false,
     referrerPolicy: { policy: 'no-referrer' },
     frameguard: { action: 'deny' },
   })

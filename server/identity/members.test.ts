@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { cookieOf, newMember, newOrganization, newToken, password, signIn } from '../testing/actors.ts'
 import { dump, formsOf } from '../testing/dump.ts'
 import { type Credential, startTestServer, type TestServer } from '../testing/server.ts'
+import { waiting } from '../testing/waiting.ts'
 
 let server: TestServer
 let other: TestServer
@@ -302,11 +303,3 @@ test('members are listed page by page, each once', async () => {
 })
 
 const countOf = async (table: string) => Number((await server.db.query(`select count(*) from ${table}`)).rows[0].count)
-
-/** How many connections of this database wait for another's row. */
-async function waiting({ db, database }: TestServer): Promise<number> {
-  const { rowCount } = await db.query("select from pg_stat_activity where datname = $1 and wait_event_type = 'Lock'", [
-    database,
-  ])
-  return rowCount ?? 0
-}

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { cookieOf, newMember, newOrganization, password, signIn } from '../testing/actors.ts'
 import { startTestServer, type TestServer } from '../testing/server.ts'
+import { waiting } from '../testing/waiting.ts'
 
 let server: TestServer
 let other: TestServer
@@ -326,11 +327,11 @@ describe('changing the password', () => {
     const member = await newMember(server, 'viewer')
     const holder = await server.db.connect()
     try {
-      // Holds sign-ins between the check and the session, as an unlucky moment would.
-      await holder.query('begin; lock table sessions in share row exclusive mode')
-      const late = guess(other, member.email, password)
-      await expect.poll(() => waiting(server, 'insert into sessions')).toBe(1)
+      // As a change of the password does, but slower: the sign-in is checked before it commits.
+      await holder.query('begin')
       await holder.query("update users set password_hash = 'changed' where email = $1", [member.email])
+      const late = guess(other, member.email, password)
+      await expect.poll(() => waiting(server)).toBe(1)
       await holder.query('commit')
       expect((await late).status).toBe(401)
     } finally {
@@ -338,14 +339,5 @@ describe('changing the password', () => {
     }
   })
 })
-
-/** How many statements that begin like this wait for a lock. */
-async function waiting({ db, database }: TestServer, statement: string): Promise<number> {
-  const { rowCount } = await db.query(
-    "select from pg_stat_activity where datname = $1 and wait_event_type = 'Lock' and query like $2",
-    [database, `${statement}%`],
-  )
-  return rowCount ?? 0
-}
 
 const median = (numbers: number[]) => numbers.sort((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? 0

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { newOrganization, newToken } from '../testing/actors.ts'
 import { startTestServer, type TestServer } from '../testing/server.ts'
+import { waiting } from '../testing/waiting.ts'
 
 let server: TestServer
 let other: TestServer
@@ -87,15 +88,7 @@ test('a VPC that was protected a moment ago is not deleted by a request that did
   await protection.query('begin')
   await protection.query('update vpcs set protected = true where namespace = $1', [`${organization.name}--prod`])
   const deletion = expect(client.vpcDelete({ name: 'prod' })).rejects.toMatchObject(missing)
-  await expect
-    .poll(async () => {
-      const { rowCount } = await server.db.query(
-        "select from pg_stat_activity where datname = $1 and wait_event_type = 'Lock'",
-        [server.database],
-      )
-      return rowCount
-    })
-    .toBe(1)
+  await expect.poll(() => waiting(server)).toBe(1)
   await protection.query('commit')
   protection.release()
   await deletion

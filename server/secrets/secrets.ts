@@ -40,15 +40,13 @@ export const secretList = view('secretList', {
         order by s.id desc limit $3`,
   values: (input) => {
     const { scope, app, vpc, type, q } = input
-    const id = (noun: 'app' | 'vpc', ref: string | undefined) =>
-      ref === undefined ? null : (decodeId(noun, ref) ?? null)
     return [
       ...pageValues('secret', input),
       scope ?? null,
       app ?? null,
-      id('app', app),
+      app === undefined ? null : (decodeId('app', app) ?? null),
       vpc ?? null,
-      id('vpc', vpc),
+      vpc === undefined ? null : (decodeId('vpc', vpc) ?? null),
       type ?? null,
       q ?? null,
     ]

