@@ -1,7 +1,5 @@
 import { connect } from 'node:net'
-import pino from 'pino'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { attemptsIn } from '../identity/attempts.ts'
 import { createMetrics } from '../observe/metrics.ts'
 import { newMember, newToken } from '../testing/actors.ts'
 import { codeOf, sendRaw } from '../testing/raw.ts'
