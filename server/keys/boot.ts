@@ -4,6 +4,7 @@ import { appendEvents, system } from '../audit/append.ts'
 import { BootError } from '../boot-error.ts'
 import type { Seal } from '../config.ts'
 import { createPrivate, reasonOf } from '../private-file.ts'
+import { Refusal } from '../refusal.ts'
 import { type Database, row, statement, transaction, type Tx } from '../store/database.ts'
 import { fingerprintOfKey, newKey } from './envelope.ts'
 import { readKey, settleFiles, writeKey } from './key-file.ts'
@@ -27,8 +28,10 @@ export async function openKeyring(env: Env): Promise<Keyring> {
     refuseOtherSource(active, seal)
     if (seal.source === 'manual') return
     if (seal.source === 'env') await promoteGiven(tx, env, active)
-    else settleFiles(seal.path, active.fingerprint)
+    else onFile(seal.path, () => settleFiles(seal.path, active.fingerprint))
     await setSource(tx, seal.source)
+  }).catch((error: unknown) => {
+    throw error instanceof Refusal ? new BootError(`${error.message} ${error.hint ?? ''}`.trim()) : error
   })
   const keyring = createKeyring(db, seal, log)
   await keyring.refresh()

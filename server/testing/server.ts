@@ -55,7 +55,7 @@ export async function startTestServer(
   options: Partial<HttpOptions> & { database?: string; seal?: Seal } = {},
 ): Promise<TestServer> {
   const { database: existing, seal = testSeal, ...http } = options
-  const database = existing ?? (await cloneTemplate())
+  const database = existing ?? (await newDatabase())
   const db = openDatabase({ ...inject('postgres'), database }, () => undefined)
   const lines: string[] = []
   const log = pino({ level: 'debug' }, new Writable({ write: (line, _, done) => (lines.push(String(line)), done()) }))
@@ -103,7 +103,8 @@ export async function startTestServer(
 /** The same for all, so that a second server on the same database opens what the first has sealed. */
 export const testSeal: Seal = { source: 'env', key: Buffer.alloc(32, 'test key'), previous: undefined }
 
-async function cloneTemplate(): Promise<string> {
+/** An empty database with the schema of now. */
+export async function newDatabase(): Promise<string> {
   const server: TestDatabase = inject('postgres')
   const database = `test_${randomBytes(8).toString('hex')}`
   const admin = openDatabase({ ...server, database: 'postgres' }, () => undefined)
