@@ -38,6 +38,23 @@ const mayCall: Record<string, string> = {
   vpcView: 'a viewer, a token with read; limited tokens too',
   vpcPatch: 'an admin, a token with admin',
   vpcDelete: 'an admin, a token with admin',
+  secretList: 'a viewer, a token with read; limited tokens too',
+  secretPut: 'a developer, a token with secrets:write; limited tokens too',
+  secretView: 'a viewer, a token with read; limited tokens too',
+  secretPatch: 'a developer, a token with secrets:write; limited tokens too',
+  secretDelete: 'a developer, a token with secrets:write; limited tokens too',
+  secretVersionList: 'a viewer, a token with read; limited tokens too',
+  secretRestore: 'a developer, a token with secrets:write; limited tokens too',
+  secretVerify: 'a developer, a token with secrets:write; limited tokens too',
+  secretDiff: 'a developer, a token with secrets:write; limited tokens too',
+  secretUsage: 'a viewer, a token with read; limited tokens too',
+  sealView: 'an operator, a token with operator',
+  seal: 'an operator, a token with operator',
+  unseal: 'an operator, a token with operator',
+  masterRotate: 'an operator, a token with operator',
+  masterProve: 'an operator, a token with operator',
+  keysView: 'a viewer, a token with read',
+  keysRotate: 'an admin, a token with admin',
   auditList: 'a viewer, a token with read',
   auditVerify: 'a viewer, a token with read',
   adminAuditList: 'an operator, a token with operator',
@@ -47,6 +64,7 @@ const mayCall: Record<string, string> = {
 const ranks: Role[] = ['viewer', 'developer', 'admin', 'owner']
 const scopesWith: Record<string, Scope[]> = {
   read: ['read', 'deploy', 'secrets:write', 'tokens:admin', 'admin'],
+  'secrets:write': ['secrets:write', 'admin'],
   'tokens:admin': ['tokens:admin', 'admin'],
   admin: ['admin'],
   operator: ['operator'],
@@ -206,8 +224,9 @@ describe('a token limited to VPCs or apps is refused wherever the whole organiza
 test('whoever is let in is also answered: every list and view', async () => {
   const viewer = await newMember(server, 'viewer')
   const { id } = await newToken(server)
+  await server.client().secretPut({ name: 'visited', data: {} })
   const filled = (path: string) =>
-    path.replace('{organization}', 'main').replace('{name}', 'default').replace('{id}', id)
+    path.replace('{organization}', 'main').replace('{name}', 'default').replace('{id}', id).replace('{ref}', 'visited')
   for (const [name, { method, path }] of routes.filter(([, { method }]) => method === 'GET')) {
     const answer = await server.call(filled(path), { as: mayCall[name]?.includes('operator') ? owner : viewer })
     expect(answer.status, `${method} ${path}: ${answer.text}`).toBe(200)
@@ -225,6 +244,7 @@ async function everythingThere() {
     members: (await client.memberList()).items,
     vpcs: (await client.vpcList()).items,
     organization: await client.organizationView({ organization: 'main' }),
+    secrets: (await client.secretList()).items,
   }
 }
 
@@ -238,6 +258,10 @@ describe('what belongs to another organization is not there, and stays as it is'
     memberPatch: { body: { role: 'viewer' } },
     vpcPatch: { body: { protected: true } },
     vpcDelete: { query: '?confirm=theirs' },
+    secretPatch: { body: { set: { STOLEN: 'a stolen value' } } },
+    secretRestore: { body: { version: 1 } },
+    secretVerify: { body: { key: 'KEY', value: 'a guessed value' } },
+    secretDiff: { body: { data: { KEY: 'a guessed value' } } },
   }
   const naming = routes.filter(([, { path }]) => path.includes('{'))
 
@@ -252,6 +276,7 @@ describe('what belongs to another organization is not there, and stays as it is'
     const member = await newMember(server, 'admin')
     const { id: token } = await newToken(server)
     const vpc = await server.client().vpcCreate({ name: 'theirs' })
+    const secret = await server.client().secretPut({ name: 'theirs', data: { KEY: 'a value of theirs' } })
     const organization = await server.client().organizationView({ organization: 'main' })
     const session = (await server.client(owner).sessionList()).items[0]?.id ?? ''
     const nobody = '01kjt0000000000000000000zz'
@@ -260,6 +285,7 @@ describe('what belongs to another organization is not there, and stays as it is'
       sessions: { there: [session], missing: [`ses_${nobody}`] },
       members: { there: [member.id], missing: [`mem_${nobody}`] },
       vpcs: { there: [vpc.name, vpc.id], missing: ['nobodys', `vpc_${nobody}`] },
+      secrets: { there: [secret.name, secret.id], missing: ['nobodys', `sec_${nobody}`] },
       organizations: { there: ['main', organization.id], missing: ['nobodys', `org_${nobody}`] },
     }
   })
@@ -289,7 +315,7 @@ describe('what belongs to another organization is not there, and stays as it is'
   })
 
   test('nor can a list be made to show it by a cursor', async () => {
-    for (const path of ['/tokens', '/members', '/vpcs', '/audit']) {
+    for (const path of ['/tokens', '/members', '/vpcs', '/secrets', '/audit']) {
       const shown = (await server.call(`${path}?limit=200`, { as: { token: server.token } })).body.items as {
         id: string
       }[]
@@ -445,7 +471,7 @@ describe('the installation is run by its operators alone', () => {
       const [first] = (await second.client(heir).memberList()).items.filter(({ email }) => email === second.email)
       await second.client(heir).memberDelete({ id: first?.id ?? '' })
       expect((await second.call('/admin/audit', { as: operator })).status).toBe(200)
-      for (const path of ['/vpcs', '/tokens', '/members', '/audit'])
+      for (const path of ['/vpcs', '/tokens', '/members', '/audit', '/secrets', '/keys'])
         expect((await second.call(path, { as: operator })).status).toBe(403)
       expect((await second.call('/organizations/main', { as: operator })).status).toBe(404)
       expect((await second.call('/admin/audit', { as: heir })).status).toBe(403)
