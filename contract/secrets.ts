@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { route } from './dsl.ts'
+import { decodeId } from './ids.ts'
 import { limits } from './limits.ts'
 import { matches, nameRules } from './names.ts'
 import { id, name, page, pageQuery, time } from './schemas.ts'
@@ -10,6 +11,9 @@ import { id, name, page, pageQuery, time } from './schemas.ts'
  */
 
 const lengthBucket = z.enum(['0', '1-7', '8-15', '16-31', '32-63', '64+'])
+
+// PostgreSQL's integer.
+const versionMax = 2_147_483_647
 
 const keyName = name('secretKey')
 const value = z
@@ -136,6 +140,9 @@ const put = z
     if (deploymentId === undefined && keyValues === undefined) {
       if (name === undefined) problem('name', 'is needed')
       if (data === undefined) problem('data', 'is needed: an object of names and values')
+      // The app may not exist yet, so its name is looked at, not looked up.
+      if (appId !== undefined && decodeId('app', appId) === undefined && !matches(nameRules.app, appId))
+        problem('appId', nameRules.app.says)
       return
     }
     if (deploymentId === undefined) problem('deploymentId', 'is needed with keyValues')
@@ -173,7 +180,15 @@ export const secrets = {
     needsKeys: true,
     body: put,
     output: changedBag,
-    errors: ['app_not_found', 'vpc_not_found', 'secret_in_use', 'secret_managed', 'version_conflict'],
+    errors: [
+      'app_not_found',
+      'vpc_not_found',
+      'secret_not_found',
+      'secret_in_use',
+      'secret_managed',
+      'version_conflict',
+      'bag_too_large',
+    ],
   }),
   secretView: route({
     method: 'GET',
@@ -184,7 +199,7 @@ export const secrets = {
     needsKeys: true,
     query: where,
     output: bag.extend({ keyDetails: z.array(key) }),
-    errors: ['secret_not_found', 'app_not_found', 'vpc_not_found'],
+    errors: ['secret_not_found'],
   }),
   secretPatch: route({
     method: 'PATCH',
@@ -203,24 +218,23 @@ export const secrets = {
     output: changedBag,
     errors: [
       'secret_not_found',
-      'app_not_found',
-      'vpc_not_found',
       'key_not_found',
       'secret_in_use',
       'secret_managed',
       'version_conflict',
+      'bag_too_large',
     ],
   }),
   secretDelete: route({
     method: 'DELETE',
     path: '/secrets/{ref}',
-    summary: 'Delete a bag that nothing uses, with all its versions',
+    summary: 'Delete a bag that nothing uses, with all its versions; If-Match as with PATCH',
     access: 'secrets:write',
     honorsLimits: true,
     needsKeys: true,
     query: where,
     output: z.object({}),
-    errors: ['secret_not_found', 'app_not_found', 'vpc_not_found', 'secret_in_use', 'secret_managed'],
+    errors: ['secret_not_found', 'secret_in_use', 'secret_managed', 'version_conflict'],
   }),
   secretVersionList: route({
     method: 'GET',
@@ -231,7 +245,7 @@ export const secrets = {
     needsKeys: true,
     query: where.extend(pageQuery),
     output: page(version),
-    errors: ['secret_not_found', 'app_not_found', 'vpc_not_found'],
+    errors: ['secret_not_found'],
   }),
   secretRestore: route({
     method: 'POST',
@@ -242,7 +256,7 @@ export const secrets = {
     needsKeys: true,
     query: where,
     body: z.strictObject({
-      version: z.int().min(1),
+      version: z.int().min(1).max(versionMax),
       keys: z.array(keyName).min(1).max(limits.bagKeysMax).optional(),
       note,
       rollout,
@@ -250,12 +264,12 @@ export const secrets = {
     output: changedBag,
     errors: [
       'secret_not_found',
-      'app_not_found',
-      'vpc_not_found',
       'version_not_found',
       'key_not_found',
       'secret_in_use',
       'secret_managed',
+      'version_conflict',
+      'bag_too_large',
       'value_damaged',
     ],
   }),
@@ -269,7 +283,7 @@ export const secrets = {
     query: where,
     body: z.strictObject({ key: keyName, value }),
     output: z.object({ match: z.boolean() }),
-    errors: ['secret_not_found', 'app_not_found', 'vpc_not_found', 'key_not_found', 'not_comparable'],
+    errors: ['secret_not_found', 'key_not_found', 'not_comparable'],
   }),
   secretDiff: route({
     method: 'POST',
@@ -287,7 +301,7 @@ export const secrets = {
       removed: z.array(z.string()),
       notCompared: z.array(z.string()).meta({ description: 'too short: an answer would give the value away' }),
     }),
-    errors: ['secret_not_found', 'app_not_found', 'vpc_not_found'],
+    errors: ['secret_not_found'],
   }),
   secretUsage: route({
     method: 'GET',
@@ -298,6 +312,6 @@ export const secrets = {
     needsKeys: true,
     query: where,
     output: z.object({ items: z.array(use) }),
-    errors: ['secret_not_found', 'app_not_found', 'vpc_not_found'],
+    errors: ['secret_not_found'],
   }),
 }

@@ -1,4 +1,5 @@
 import { X509Certificate } from 'node:crypto'
+import { valueHints } from '@1ctl/contract/value-hints'
 
 /** What is learned of a value while it is at hand and kept instead of it: how long roughly, what looks like a mistake, when it ends. */
 export type Learned = { length: LengthBucket; hints: string[]; expiresAt: Date | null }
@@ -10,7 +11,7 @@ export function learn(value: Buffer): Learned {
   const text = value.toString('utf8')
   return {
     length: bucketOf(text.length),
-    hints: hintsOf.flatMap(([hint, applies]) => (applies(text) ? [hint] : [])),
+    hints: valueHints(text),
     expiresAt: certificateEnd(text) ?? jwtEnd(text),
   }
 }
@@ -23,23 +24,16 @@ function bucketOf(length: number): LengthBucket {
 /** Values so short that comparing them, or showing that two are the same, would give them away. */
 export const isGuessable = (length: string) => length === '0' || length === '1-7'
 
-const hintsOf: [string, (text: string) => boolean][] = [
-  [
-    'looks like a placeholder',
-    (text) => /^(?:change[-_ ]?me|todo|fixme|x{3,}|<[^>]*>|your[-_ ].*|example|placeholder)$/i.test(text.trim()),
-  ],
-  // A certificate ends with one as it should.
-  ['ends with a newline', (text) => text.endsWith('\n') && text.indexOf('\n') === text.length - 1],
-  ['has spaces around it', (text) => text.trimStart() !== text || text.trimEnd() !== text.replace(/\r?\n$/, '')],
-  ['has quotes around it', (text) => /^(["']).*\1$/s.test(text)],
-  ['contains a NUL character', (text) => text.includes('\0')],
-]
+const begin = '-----BEGIN CERTIFICATE-----'
+const end = '-----END CERTIFICATE-----'
 
 function certificateEnd(text: string): Date | null {
-  const [pem] = /-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE-----/.exec(text) ?? []
-  if (!pem) return null
+  // By hand: a pattern would look for the end anew from each of thousands of beginnings, for seconds.
+  const from = text.indexOf(begin)
+  const to = from < 0 ? -1 : text.indexOf(end, from)
+  if (to < 0) return null
   try {
-    return validDate(Date.parse(new X509Certificate(pem).validTo))
+    return validDate(Date.parse(new X509Certificate(text.slice(from, to + end.length)).validTo))
   } catch {
     return null
   }

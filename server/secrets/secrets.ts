@@ -24,7 +24,7 @@ import {
 } from './bags.ts'
 import { isGuessable } from './learn.ts'
 import { openVersion } from './versions.ts'
-import { type Edit, type Edited, editBag } from './write.ts'
+import { type Edit, type Edited, editBag, refuseConflict } from './write.ts'
 
 export const secretList = view('secretList', {
   sql: `select ${bagColumns} from ${bagTables}
@@ -35,7 +35,7 @@ export const secretList = view('secretList', {
           and ($5::text is null or s.app = $5 or a.id = $6::uuid)
           and ($7::text is null or v.name = $7 or v.id = $8::uuid)
           and ($9::text is null or s.type = $9)
-          and ($10::text is null or strpos(s.name, $10) > 0
+          and ($10::text is null or strpos(s.name, lower($10)) > 0
             or exists (select from secret_keys k where k.secret_id = s.id and strpos(lower(k.key), lower($10)) > 0))
         order by s.id desc limit $3`,
   values: (input) => {
@@ -116,7 +116,7 @@ function putBag(
     const target = await ensureBag(tx, ctx, name, scope)
     refuseManaged(target)
     if (attachTo) last(execute(tx, attach, [attachTo.id, target.id]))
-    if (target.isNew) ctx.answer.status = 201
+    ctx.answer.status = target.isNew ? 201 : 200
     return editBag(ctx, tx, last, target, keys, edit)
   })
 }
@@ -163,13 +163,12 @@ export const secretPatch: Api['secretPatch'] = async (ctx, { ref, appId, vpc, se
 
 export const secretRestore: Api['secretRestore'] = async (ctx, { ref, appId, vpc, version, keys: names, note }) => {
   const bag = await bagFor(ctx, ref, { appId, vpc })
-  const keys = await ctx.keys.organization(ctx.caller.organization.id)
-  const set = await openVersion(ctx, bag, keys, version, names)
+  const set = await openVersion(ctx, bag, version, names)
   return editExisting(
     ctx,
     bag,
     { set, unset: names ? [] : 'others', note: note ?? `restored from v${version}` },
-    { version, keys: names ?? null },
+    { restored: version, keys: names ?? null },
   )
 }
 
@@ -220,17 +219,24 @@ async function editing(
   } catch (error) {
     if (edited && constraintOf(error)?.startsWith('secret_links_'))
       throw await inUse(ctx, edited.bag, edited.changes.removed)
+    if (constraintOf(error) === 'secrets_vpc_id_fkey')
+      throw new Refusal('vpc_not_found', 'The VPC was deleted meanwhile; nothing was stored.')
     throw error
   }
 }
 
-const remove = statement('secrets.delete', 'delete from secrets where id = $1')
+const remove = statement<Pick<Bag, 'name' | 'version' | 'updated_by'>>(
+  'secrets.delete',
+  'delete from secrets where id = $1 returning name, version, updated_by',
+)
 export const secretDelete: Api['secretDelete'] = async (ctx, { ref, ...where }) => {
   const bag = await bagFor(ctx, ref, where)
   refuseProtected(ctx, bag)
   refuseManaged(bag)
   await change(ctx, async (tx) => {
-    await execute(tx, remove, [bag.id])
+    const removed = await row(tx, remove, [bag.id])
+    if (!removed) throw new Refusal('secret_not_found', `"${bag.name}" was deleted meanwhile.`)
+    refuseConflict(ctx, removed)
     return { result: undefined, audit: { object: { type: 'secret', id: bag.id, name: bag.name } }, wake: 'delivery' }
   }).catch(async (error: unknown) => {
     throw constraintOf(error) ? await inUse(ctx, bag, 'all') : error

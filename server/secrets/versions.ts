@@ -1,7 +1,6 @@
 import type { Api, Ctx, Granted } from '../context.ts'
 import { invalidCursor } from '../http/view.ts'
 import { Damaged, open } from '../keys/envelope.ts'
-import type { OrganizationKeys } from '../keys/keyring.ts'
 import { Refusal } from '../refusal.ts'
 import { rfc3339, rows, statement } from '../store/database.ts'
 import { type Bag, bagFor } from './bags.ts'
@@ -50,7 +49,6 @@ const valuesAt = statement<ValueRow>(
 export async function openVersion(
   ctx: Ctx<'secrets:write'>,
   bag: Granted<Bag, 'secrets:write'>,
-  keys: OrganizationKeys,
   version: number,
   names: string[] | undefined,
 ): Promise<Map<string, Buffer>> {
@@ -59,9 +57,10 @@ export async function openVersion(
     throw new Refusal('version_not_found', `"${bag.name}" has no version ${version} any more.`, {
       hint: `See them with: 1ctl secret history ${bag.name}`,
     })
+  const keyOf = await dataKeys(ctx, found)
   const values = new Map<string, Buffer>()
   for (const { key, version: setIn, key_id, sealed } of found)
-    if (key !== null) values.set(key, openValue(ctx, bag, keys, { key, version: setIn, key_id, sealed }))
+    if (key !== null) values.set(key, openValue(ctx, bag, keyOf(key_id), { key, version: setIn, sealed }))
   const missing = names?.filter((name) => !values.has(name)) ?? []
   if (missing.length > 0)
     throw new Refusal(
@@ -74,23 +73,34 @@ export async function openVersion(
   return values
 }
 
+async function dataKeys(ctx: Ctx<'secrets:write'>, values: ValueRow[]) {
+  const { id } = ctx.caller.organization
+  const { byId } = await ctx.keys.organization(id)
+  if (values.every(({ key, key_id }) => key === null || byId(key_id))) return byId
+  // Sealed anew by a rotation elsewhere, which is not known here yet.
+  ctx.keys.forget(id)
+  return (await ctx.keys.organization(id)).byId
+}
+
 function openValue(
   ctx: Ctx<'secrets:write'>,
   bag: Pick<Bag, 'id' | 'name'>,
-  keys: OrganizationKeys,
-  { key, version, key_id, sealed }: { key: string; version: number; key_id: string; sealed: Buffer },
+  dataKey: Buffer | undefined,
+  { key, version, sealed }: { key: string; version: number; sealed: Buffer },
 ): Buffer {
-  const dataKey = keys.byId(key_id)
+  const organization = ctx.caller.organization.id
   try {
     if (!dataKey) throw new Damaged('sealed under a key that is not there')
-    return open(dataKey, { organization: ctx.caller.organization.id, bag: bag.id, key, version }, sealed)
+    return open(dataKey, { organization, bag: bag.id, key, version }, sealed)
   } catch (error) {
     if (!(error instanceof Damaged)) throw error
+    const where = { requestId: ctx.request.id, organization, secret: bag.id, key, version }
+    ctx.log.error(where, `a stored value is damaged: ${error.message}`)
     throw new Refusal(
       'value_damaged',
       `The stored value of "${key}" in "${bag.name}" does not open: it was changed in the database, or does not belong there.`,
       {
-        hint: 'Set it again, or restore the database.',
+        hint: 'Unset it and set it again, or restore the database. The same value again would count as unchanged.',
         details: { key, version },
       },
     )

@@ -121,10 +121,11 @@ const write = statement(
    on conflict (secret_id, key) do update set version = excluded.version`,
 )
 
-function refuseConflict({ request }: Ctx, bag: Bag): void {
-  const wanted = request.ifMatch
-  if (wanted === undefined || wanted === '*' || wanted.replace(/^W\//, '').replaceAll('"', '') === String(bag.version))
-    return
+/** `If-Match` names versions; none of them is the one of now. */
+export function refuseConflict({ request }: Ctx, bag: Pick<Bag, 'name' | 'version' | 'updated_by'>): void {
+  // Weak tags count, too: a proxy that compresses makes them of ours.
+  const wanted = request.ifMatch?.split(',').map((tag) => tag.trim().replace(/^W\//, ''))
+  if (!wanted || wanted.some((tag) => ['*', `${bag.version}`, `"${bag.version}"`].includes(tag))) return
   throw new Refusal(
     'version_conflict',
     `"${bag.name}" is at version ${bag.version} by now: ${bag.updated_by} changed it.`,
