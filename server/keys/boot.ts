@@ -5,11 +5,11 @@ import { BootError } from '../boot-error.ts'
 import type { Seal } from '../config.ts'
 import { createPrivate, reasonOf } from '../private-file.ts'
 import { Refusal } from '../refusal.ts'
-import { type Database, row, statement, transaction, type Tx } from '../store/database.ts'
+import { type Database, row, statement, type Tx, transaction } from '../store/database.ts'
 import { fingerprintOfKey, newKey } from './envelope.ts'
 import { readKey, settleFiles, writeKey } from './key-file.ts'
 import { createKeyring, type Keyring } from './keyring.ts'
-import { insertMaster, lockMasterKeys, masterKeys, masterOf, type MasterRow, promote, setSource } from './master.ts'
+import { insertMaster, lockMasterKeys, type MasterRow, masterKeys, masterOf, promote, setSource } from './master.ts'
 import { splitKey } from './shares.ts'
 
 type Env = { db: Database; log: Logger; seal: Seal; say: (line: string) => void }
@@ -41,9 +41,9 @@ export async function openKeyring(env: Env): Promise<Keyring> {
 
 async function makeFirst(tx: Tx, { seal, say }: Env): Promise<void> {
   const key = seal.source === 'env' ? seal.key : seal.source === 'file' ? firstInFile(seal.path, say) : newKey()
-  const master = masterOf(key)
+  const master = masterOf(seal.source, key)
   if (seal.source === 'manual') await handOut(key, seal, say)
-  await insertMaster(tx, 'active', seal.source, master, seal.source === 'manual' ? seal : undefined)
+  await insertMaster(tx, 'active', master, seal.source === 'manual' ? seal : undefined)
   await appendEvents(tx, nobody, {
     action: 'master.create',
     actor: system,
@@ -92,8 +92,8 @@ async function promoteGiven(tx: Tx, { seal, say }: Env, active: MasterRow): Prom
   const isDone = fingerprintOfKey(seal.key) === active.fingerprint
   if (!isDone && fingerprintOfKey(seal.previous) !== active.fingerprint) return
   if (!isDone) {
-    const next = masterOf(seal.key)
-    await insertMaster(tx, 'next', 'env', next)
+    const next = masterOf('env', seal.key)
+    await insertMaster(tx, 'next', next)
     const rewrapped = await promote(tx, { ...active, key: seal.previous }, next)
     await appendEvents(tx, nobody, {
       action: 'master.rotate',

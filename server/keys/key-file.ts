@@ -9,7 +9,17 @@ import { parseKey, printKey } from './key-text.ts'
  */
 const nextOf = (path: string) => `${path}.next`
 
-export const keysInFiles = (path: string): Buffer[] => [path, nextOf(path)].flatMap((file) => readKey(file) ?? [])
+/** The next one first: it may get the name of the other between the two looks, and must not be missed. */
+export const keysInFiles = (path: string): Buffer[] => [nextOf(path), path].flatMap((file) => tryToRead(file) ?? [])
+
+/** For a server that is running: whoever puts a file in place may be half done. */
+function tryToRead(path: string): Buffer | undefined {
+  try {
+    return readKey(path)
+  } catch {
+    return undefined
+  }
+}
 
 /** Undefined where there is no file. One that holds no key is an error, not a reason to make another. */
 export function readKey(path: string): Buffer | undefined {

@@ -1,7 +1,7 @@
-import { afterAll, beforeAll, expect, test } from 'vitest'
 import { decodeId } from '@1ctl/contract/ids'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import { newOrganization } from '../testing/actors.ts'
-import { startTestServer, testSeal, type TestServer } from '../testing/server.ts'
+import { startTestServer, type TestServer, testSeal } from '../testing/server.ts'
 import { openKeyring } from './boot.ts'
 
 let server: TestServer
@@ -10,7 +10,7 @@ beforeAll(async () => {
 })
 afterAll(() => server.close())
 
-const openAnother = () => openKeyring({ db: server.db, log: console as never, seal: testSeal, say: () => undefined })
+const openAnother = () => openKeyring({ db: server.db, log: server.platform.log, seal: testSeal, say: () => undefined })
 
 test('many processes that need the keys of a new organization at once get the same ones', async () => {
   const { id } = await newOrganization(server)

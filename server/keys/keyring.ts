@@ -3,6 +3,7 @@ import type { Seal } from '../config.ts'
 import { organizationNotFound } from '../identity/organizations.ts'
 import { Refusal } from '../refusal.ts'
 import type { Database } from '../store/database.ts'
+import { Wiped } from './envelope.ts'
 import { keyAtHand, type Master, masterKeys } from './master.ts'
 import { insertKeys, type OpenKey, openKeys } from './organization-keys.ts'
 import { type ShareBox, shareBox } from './shares.ts'
@@ -40,7 +41,7 @@ export type Keyring = {
   /** Has `next` once `work` has put it in use in the database; meanwhile nobody here takes its rows for a stranger's. */
   replace<Result>(next: Master, work: () => Promise<Result>): Promise<Result>
   /** Compares with the database: opens where a file or the environment holds the key, seals where an operator did elsewhere. */
-  refresh(): Promise<void>
+  refresh(looked?: string): Promise<void>
   /** what to do as soon as there is work for open keys; see watch.ts */
   onWork(work: () => void): void
   work(): void
@@ -48,6 +49,7 @@ export type Keyring = {
 
 export function createKeyring(db: Database, seal: Seal, log: Pick<Logger, 'info' | 'warn'>): Keyring {
   let held: { master: Master; seals: number } | undefined
+  let source = seal.source
   let replacing: Promise<unknown> | undefined
   let work: (() => void) | undefined
   const cache = new Map<string, Promise<OpenKey[]>>()
@@ -60,7 +62,7 @@ export function createKeyring(db: Database, seal: Seal, log: Pick<Logger, 'info'
       return held === undefined
     },
     master() {
-      if (!held) throw sealedRefusal(seal)
+      if (!held) throw sealedRefusal(source)
       return held.master
     },
     async organization(id) {
@@ -85,6 +87,7 @@ export function createKeyring(db: Database, seal: Seal, log: Pick<Logger, 'info'
     open(master, seals) {
       held?.master.key.fill(0)
       held = { master, seals }
+      source = master.source
       keyring.opening.clear()
       keyring.proving.clear()
       work?.()
@@ -96,14 +99,12 @@ export function createKeyring(db: Database, seal: Seal, log: Pick<Logger, 'info'
       keyring.proving.clear()
       for (const id of cache.keys()) keyring.destroy(id)
     },
-    onWork: (then) => void (work = then),
-    work: () => work?.(),
     async replace(next, work) {
       const before = held
       const replaced = async () => {
         const result = await work()
         // Sealed meanwhile: it stays so.
-        if (before && held === before) keyring.open(next, before.seals)
+        if (before && held === before) keyring.open(next, 0)
         else next.key.fill(0)
         return result
       }
@@ -115,34 +116,49 @@ export function createKeyring(db: Database, seal: Seal, log: Pick<Logger, 'info'
         replacing = undefined
       }
     },
-    async refresh() {
+    async refresh(looked) {
       // Its rows are there before its key is here.
       if (replacing) return void (await replacing.catch(() => undefined))
       const { active } = await masterKeys(db)
       if (!active || (held?.master.id === active.id && held.seals === active.seals)) return
       const key = keyAtHand(seal, active.fingerprint)
       if (key) {
-        keyring.open({ id: active.id, fingerprint: active.fingerprint, key }, active.seals)
+        keyring.open({ ...active, key }, active.seals)
         log.info({ masterKey: active.fingerprint }, 'opened with the master key in use now')
-      } else if (held) {
+      } else if (looked !== active.id) {
+        // Once more: the files may have been further than the row that was read.
+        await keyring.refresh(active.id)
+      } else {
+        source = active.source
+        // Sealed already: the shares that are in stay.
+        if (!held) return
         keyring.wipe()
-        log.warn({ masterKey: active.fingerprint }, 'sealed: an operator did so, or the master key was changed')
+        log.warn({ masterKey: active.fingerprint }, 'sealed: by an operator, or the master key was changed')
       }
     },
+    onWork: (then) => void (work = then),
+    work: () => work?.(),
   }
   return keyring
 
-  async function load(organizationId: string, isAgain = false): Promise<OpenKey[]> {
-    const master = keyring.master()
-    let keys = await openKeys(db, master, organizationId)
-    if (keys?.length === 0) {
-      await insertKeys(db, master, organizationId, ['data', 'fingerprint'])
-      keys = await openKeys(db, master, organizationId)
+  /** Again for as long as the master key is replaced meanwhile. */
+  async function load(organizationId: string): Promise<OpenKey[]> {
+    for (;;) {
+      const master = keyring.master()
+      const keys = await loadWith(master, organizationId).catch((error: unknown) => {
+        if (!(error instanceof Wiped)) throw error
+      })
+      if (keys && keys.length > 0 && held?.master === master) return keys
+      await keyring.refresh()
+      if (held?.master === master) throw keys ? organizationNotFound(organizationId) : sealedRefusal(source)
     }
-    if (keys && keys.length > 0 && held?.master === master) return keys
-    if (isAgain) throw keys ? organizationNotFound(organizationId) : sealedRefusal(seal)
-    await keyring.refresh()
-    return load(organizationId, true)
+  }
+
+  async function loadWith(master: Master, organizationId: string): Promise<OpenKey[] | undefined> {
+    const known = await openKeys(db, master, organizationId)
+    if (known?.length !== 0) return known
+    await insertKeys(db, master, organizationId, ['data', 'fingerprint'])
+    return openKeys(db, master, organizationId)
   }
 }
 
@@ -157,7 +173,7 @@ function toOrganizationKeys(keys: OpenKey[]): OrganizationKeys {
   }
 }
 
-export const sealedRefusal = ({ source }: Seal) =>
+const sealedRefusal = (source: Seal['source']) =>
   source === 'manual'
     ? new Refusal('sealed', 'The server is sealed: its keys are not in memory. Running pods are not affected.', {
         hint: 'An operator opens it, share by share: 1ctl admin unseal',

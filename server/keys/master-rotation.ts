@@ -29,12 +29,12 @@ export const masterRotate: Api['masterRotate'] = async (ctx, { shares, threshold
 
 /** The file is staged within the transaction, because its lock is what keeps a start from clearing the file away as a leftover. */
 async function rotateFile(ctx: Ctx<'operator'>, path: string) {
-  const next = masterOf(newKey())
+  const next = masterOf('file', newKey())
   const rotated = await putInUse(
     ctx,
     next,
     async (tx) => {
-      await insertMaster(tx, 'next', 'file', next)
+      await insertMaster(tx, 'next', next)
       stage(path, next.key)
     },
     (rewrapped) => ({ masterKey: next.fingerprint, inUse: true, rewrapped }),
@@ -59,11 +59,11 @@ function stage(path: string, key: Buffer): void {
  */
 async function stageShares(ctx: Ctx<'operator'>, wanted: { shares: number; threshold: number }) {
   const before = ctx.keys.master()
-  const next = masterOf(newKey())
+  const next = masterOf('manual', newKey())
   const shares = await splitKey(next.key, wanted.shares, wanted.threshold)
   const staged = await change(ctx, async (tx) => {
     await lockMasterKeys(tx)
-    await insertMaster(tx, 'next', 'manual', next, wanted)
+    await insertMaster(tx, 'next', next, wanted)
     const detail = { ...wanted, next: next.fingerprint, inUse: before.fingerprint }
     return {
       result: { masterKey: next.fingerprint, inUse: false, rewrapped: 0 },

@@ -7,7 +7,7 @@ import { keysInFiles } from './key-file.ts'
 import { type StoredKey, unwrapKey, wrapKey } from './organization-keys.ts'
 
 /** The master key as a process has it. */
-export type Master = { id: string; fingerprint: string; key: Buffer }
+export type Master = { id: string; fingerprint: string; source: Seal['source']; key: Buffer }
 
 /** What the database knows of it: never the key. `next` is one that must be proven before it becomes `active`. */
 export type MasterRow = {
@@ -40,7 +40,12 @@ const lock = statement('master.lock', "select pg_advisory_xact_lock(hashtext('1c
 /** Held by everything that adds or changes a master key, files included. */
 export const lockMasterKeys = (tx: Tx) => execute(tx, lock)
 
-export const masterOf = (key: Buffer): Master => ({ id: uuidv7(), fingerprint: fingerprintOfKey(key), key })
+export const masterOf = (source: Seal['source'], key: Buffer): Master => ({
+  id: uuidv7(),
+  fingerprint: fingerprintOfKey(key),
+  source,
+  key,
+})
 
 const forgetNext = statement('master.forgetNext', "delete from master_keys where state = 'next'")
 // A key that was retired may come back (env); nothing refers to its row.
@@ -54,8 +59,7 @@ const insert = statement(
 export async function insertMaster(
   tx: Tx,
   state: 'active' | 'next',
-  source: Seal['source'],
-  { id, fingerprint }: Master,
+  { id, fingerprint, source }: Master,
   { shares, threshold }: { shares?: number; threshold?: number } = {},
 ): Promise<void> {
   if (state === 'next') await execute(tx, forgetNext)

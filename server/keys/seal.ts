@@ -3,7 +3,7 @@ import { change } from '../change.ts'
 import type { Api, Ctx } from '../context.ts'
 import { Refusal } from '../refusal.ts'
 import { execute, statement } from '../store/database.ts'
-import { masterKeys, type MasterRow } from './master.ts'
+import { type MasterRow, masterKeys } from './master.ts'
 import { BadShare, parseShare, type ShareBox } from './shares.ts'
 
 /**
@@ -38,7 +38,7 @@ export const unseal: Api['unseal'] = async (ctx, { share }) => {
     return { result, audit: { chain: installationChain, detail: sealed ? { entered, threshold } : { masterKey } } }
   })
   if (key) {
-    ctx.keys.open({ id: active.id, fingerprint: active.fingerprint, key }, active.seals)
+    ctx.keys.open({ ...active, key }, active.seals)
     // What was written while nothing could be delivered.
     await execute(ctx.db, tellDelivery)
   }
