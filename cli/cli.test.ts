@@ -546,6 +546,7 @@ describe('what this machine would do', () => {
       ['profile', '-', 'not set'],
       ['api-url', server.apiUrl, 'SATUSKY_API_URL'],
       ['token', expect.stringContaining('...'), 'SATUSKY_API_KEY'],
+      ['app-config', '-', 'not found'],
       ['timeout', '30s', 'default'],
       ['files', '-', '~/.satusky'],
     ])

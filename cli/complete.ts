@@ -87,6 +87,14 @@ const listed: Record<string, (client: Client) => Promise<Word[]>> = {
   'member-id': async (client) => (await client.memberList()).items.map(({ id, email }) => ({ word: id, about: email })),
   'session-id': async (client) =>
     (await client.sessionList()).items.map(({ id, agent }) => ({ word: id, about: agent })),
+  group: async (client) =>
+    (await client.secretList()).items.map(({ name, keys }) => ({ word: name, about: keys.join(' ') })),
+  key: async (client) =>
+    (await client.secretList()).items.flatMap(({ name, keys }) => keys.map((word) => ({ word, about: name }))),
+  'dep-id': async (client) =>
+    (await client.secretList({ scope: 'app' })).items.flatMap(({ app, appId }) =>
+      appId === null ? [] : [{ word: appId, about: app ?? undefined }],
+    ),
   vpc: async (client) => (await client.vpcList()).items.map(({ name }) => ({ word: name })),
   organization: async (client) => (await client.organizationList()).items.map(({ name }) => ({ word: name })),
 }

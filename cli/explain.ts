@@ -57,9 +57,13 @@ function usageReport({ code, message, exitCode }: CommanderError): Report {
   // Help and version have been printed already; so has the help of a group that was called without a command.
   if (exitCode === 0) return { exit: 'ok', code, message: '' }
   if (code === 'commander.help') return { exit: 'usage', code: 'usage', message: '' }
-  const [what = '', suggestion] = message.replace(/^error: /, '').split('\n')
-  const fix = suggestion?.replace(/^\((.*)\)$/, '$1')
-  return { exit: 'usage', code: 'usage', message: sentence(what), fix: fix && sentence(fix) }
+  const [, suggestion] = /\n\((Did you mean [^\n]+)\)$/.exec(message) ?? []
+  // A mistyped `--kw=KEY=VALUE` must not be shown: from the first "=" on there may be a secret.
+  const what = message
+    .replace(/^error: /, '')
+    .replace(/\n\(Did you mean [^\n]+$/, '')
+    .replace(/('[^'=]*)=.*'/s, "$1'")
+  return { exit: 'usage', code: 'usage', message: sentence(what), fix: suggestion && sentence(suggestion) }
 }
 
 const sentence = (text: string) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.?!]$/.test(text) ? '' : '.')

@@ -8,6 +8,7 @@ import { helpCommand } from './commands/help.ts'
 import { memberCommands } from './commands/member.ts'
 import { organizationCommands } from './commands/organization.ts'
 import { profileCommands } from './commands/profile.ts'
+import { secretCommands } from './commands/secret.ts'
 import { statusCommand } from './commands/status.ts'
 import { tokenCommands } from './commands/token.ts'
 import { userCommands } from './commands/user.ts'
@@ -29,6 +30,13 @@ const nouns: Noun[] = [
     about: 'Several addresses and tokens: dev, staging, production',
     example: '1ctl profile create dev --url https://dev-api.satusky.com',
     commands: profileCommands,
+  },
+  {
+    name: 'secret',
+    alias: 'secrets',
+    about: 'Keys and values that nobody can read again, for your apps',
+    example: '1ctl secret create --kv DATABASE_PASSWORD',
+    commands: secretCommands,
   },
   {
     name: 'token',
@@ -78,7 +86,7 @@ type Noun = {
 }
 
 /** All commands and flags. Nothing happens in here: `run` decides what becomes of a parsed command. */
-export function createProgram(run: Run): Command {
+export function createProgram(run: Run, argv: string[] = []): Command {
   const program = new Command('1ctl')
     .description('The control plane for application secrets on Kubernetes')
     .usage('<command> [flags]')
@@ -93,11 +101,12 @@ export function createProgram(run: Run): Command {
     })
     .helpCommand(false)
     .helpOption('-h, --help', 'show help')
-    .version(`1ctl ${version}`, '--version', 'show the version')
     .addHelpText(
       'before',
-      examples('1ctl auth login', '1ctl token create --name github-actions --expires 90', '1ctl status'),
+      examples('1ctl auth login', '1ctl secret create --kv DATABASE_PASSWORD', '1ctl secret list', '1ctl status'),
     )
+  // `secret restore --version 3` means another one, and commander would find this first, wherever it stands.
+  if (!argv.includes('restore')) program.version(`1ctl ${version}`, '--version', 'show the version')
 
   // Options of the program are found in any position, before and after the command.
   program

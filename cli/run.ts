@@ -7,11 +7,15 @@ import { createProgram } from './program.ts'
 /** Parses and does what `argv` says. What went wrong comes back as text and exit code. */
 export async function run(argv: string[]): Promise<Failure | undefined> {
   let deps: Deps | undefined
-  const program = createProgram((handler) => async (...args) => {
-    const command = args.at(-1) as Command
-    deps = createDeps(command.optsWithGlobals())
-    await handler(optionsOf(command) as never, deps)
-  })
+  const program = createProgram(
+    (handler) =>
+      async (...args) => {
+        const command = args.at(-1) as Command
+        deps = createDeps(command.optsWithGlobals())
+        await handler(optionsOf(command) as never, deps)
+      },
+    argv,
+  )
   try {
     if (argv[0] === '__complete') await completions(argv.slice(1))
     else if (argv.length === 0) program.outputHelp()

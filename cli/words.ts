@@ -39,6 +39,16 @@ export function relative(time: string, now = Date.now()): string {
   return distance < 0 ? `${size} ${unit} ago` : `in ${size} ${unit}`
 }
 
+/** `2 days ago`, in full words */
+export function ago(time: string, now = Date.now()): string {
+  const distance = now - new Date(time).getTime()
+  const units = { day: unitsMs.d, hour: unitsMs.h, minute: unitsMs.m, second: unitsMs.s }
+  for (const [unit, size] of Object.entries(units)) {
+    if (distance >= size) return `${plural(Math.floor(distance / size), unit)} ago`
+  }
+  return 'just now'
+}
+
 export const plural = (count: number, one: string, many = `${one}s`) => `${count} ${count === 1 ? one : many}`
 
 /** For options that may be given several times. */

@@ -3,6 +3,7 @@ import { masked, sourceOf } from '../account.ts'
 import { baseOf } from '../address.ts'
 import { examples } from '../command.ts'
 import type { Deps, Run } from '../deps.ts'
+import { findAppConfig } from '../satusky-toml.ts'
 
 export function configCommands(config: Command, run: Run): void {
   config
@@ -19,10 +20,12 @@ export function configShow({ sources }: { sources?: boolean }, deps: Deps): void
   const profile = account && 'profile' in account.source ? account.source.profile : undefined
   const accountSource = account ? sourceOf(account) : 'not set'
   const url = account?.source.kind === 'key' ? (env.SATUSKY_API_URL ? 'SATUSKY_API_URL' : 'default') : accountSource
+  const appConfig = findAppConfig(undefined)
   const settings = [
     { name: 'profile', value: profile ?? '-', source: profile === undefined ? 'not set' : accountSource },
     { name: 'api-url', value: account ? baseOf(account.url) : '-', source: url },
     { name: 'token', value: account ? masked(account.token).text : '-', source: accountSource },
+    { name: 'app-config', value: appConfig ?? '-', source: appConfig ? 'working folder or a parent' : 'not found' },
     { name: 'timeout', value: `${flags.timeout / 1000}s`, source: flags.timeout === 30_000 ? 'default' : '--timeout' },
     { name: 'files', value: home.files().join(',') || '-', source: '~/.satusky' },
   ]

@@ -33,7 +33,7 @@ const topics: Record<string, string> = {
 SATUSKY_API_KEY            a token; comes before the active profile and ~/.satusky/context.json
 SATUSKY_API_URL            the address that SATUSKY_API_KEY goes to (default: ${defaultUrl})
 SATUSKY_PROFILE            the profile to use instead of the active one
-SATUSKY_NO_ARGV_WARNING    set: no warning about tokens on the command line
+SATUSKY_NO_ARGV_WARNING    set: no warning about tokens and values on the command line
 NO_COLOR, FORCE_COLOR      set: never color, always color; TERM=dumb means no color
 NODE_EXTRA_CA_CERTS        a file with certificates to trust, for a server with a certificate of your own authority
 HOME                       where ~/.satusky lies
@@ -43,6 +43,19 @@ Whether a command may ask something is decided by stdin alone: it must be a term
   'exit-codes': Object.values(exitCodes)
     .map(({ code, means }) => `${String(code).padStart(3)}  ${means}`)
     .join('\n'),
+
+  dotenv: `
+What 1ctl secret import, diff and --from-env-file read, the same in CLI and dashboard. Strict, because readers that guess
+store wrong values: with one error nothing is stored. Errors name file, line and key, and never show what is there.
+
+  KEY=value            until the end of the line; spaces around it do not count
+  KEY=value # note     # begins a comment after a space only: PASS=a#b is a#b
+  KEY='any text'       as it is; may have several lines
+  KEY="a\\nb"           the same, and \\n \\r \\t \\\\ \\" are replaced
+  export KEY=value     export may stand in front
+
+Nothing is interpolated: $ is $. Names have letters, digits and underscores, and each stands once. UTF-8; lines end with
+LF or CRLF. JSON is one object of strings: {"KEY": "value"}; there names may also have dots and dashes (tls.crt).`,
 
   precedence: `
 The token and the address it goes to come from the first of these that is there:
@@ -54,6 +67,9 @@ The token and the address it goes to come from the first of these that is there:
 
 A profile that does not exist is an error (exit 3): no other credential is used in its place. A stored token goes only
 to the address stored with it, over https or to this machine itself, and redirects are not followed.
+
+Which app a secret belongs to comes from --deployment-id, else --config staging (satusky.staging.toml, or a path), else
+satusky.toml in the working folder or a parent, up to the root of the repository; or from --app, --vpc or --shared.
 
 See what is in force: 1ctl config show --sources`,
 }

@@ -10,10 +10,13 @@ const program = fileURLToPath(new URL('../bin/1ctl.cjs', import.meta.url))
 export type Ended = { code: number | null; stdout: string; stderr: string }
 export type Machine = {
   home: string
-  run(args: string, options?: RunOptions): Promise<Ended>
+  /** a line, split as a shell splits a simple one, or the arguments as they are */
+  run(args: string | string[], options?: RunOptions): Promise<Ended>
 }
 export type RunOptions = {
   env?: Record<string, string>
+  /** below the home, which is the working folder by default */
+  folder?: string
   /** what comes through the pipe; nothing by default */
   stdin?: string | AsyncIterable<string>
 }
@@ -24,10 +27,10 @@ export function newMachine(): Machine {
   onTestFinished(() => rmSync(home, { recursive: true, force: true }))
   return {
     home,
-    run: (args, { env = {}, stdin = '' } = {}) =>
+    run: (args, { env = {}, folder = '.', stdin = '' } = {}) =>
       new Promise((resolve, reject) => {
-        const child = spawn(process.execPath, [program, ...words(args)], {
-          cwd: home,
+        const child = spawn(process.execPath, [program, ...(typeof args === 'string' ? words(args) : args)], {
+          cwd: join(home, folder),
           env: { PATH: process.env.PATH, HOME: home, ...env },
         })
         const ended: Ended = { code: null, stdout: '', stderr: '' }

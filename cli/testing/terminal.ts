@@ -13,7 +13,11 @@ export const needsTerminal: TestOptions = spawnSync('script', ['--version'], { e
   : { skip: true, meta: { lacking: 'no script(1) of util-linux here' } }
 
 /** Runs the program in a terminal and types each answer once its question is there. Gives back the screen and the exit code. */
-export function inTerminal(machine: Machine, args: string, answers: [question: string, keys: string][]) {
+export function inTerminal(
+  machine: Machine,
+  args: string,
+  answers: [question: string, keys: string | (() => Promise<string>)][],
+) {
   return new Promise<{ code: number | null; screen: string }>((resolve, reject) => {
     const child = spawn('script', ['-qec', `"${process.execPath}" "${program}" ${args}`, '/dev/null'], {
       cwd: machine.home,
@@ -26,7 +30,8 @@ export function inTerminal(machine: Machine, args: string, answers: [question: s
       const [next] = open
       if (!next || !screen.includes(next[0])) return
       open.shift()
-      child.stdin.write(next[1])
+      if (typeof next[1] === 'string') child.stdin.write(next[1])
+      else next[1]().then((keys) => child.stdin.write(keys), reject)
     })
     child.on('error', reject)
     child.on('close', (code) => resolve({ code, screen }))
