@@ -1,5 +1,4 @@
-import type { Client } from '@1ctl/contract/client'
-import { ApiError } from '@1ctl/contract/client'
+import { ApiError, type Client } from '@1ctl/contract/client'
 import { type ChangedBag, type Plan, showChanged, showPlan } from '../bag-lines.ts'
 import type { Deps } from '../deps.ts'
 import { CliError, usage } from '../errors.ts'
