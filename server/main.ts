@@ -41,6 +41,8 @@ async function main(): Promise<void> {
     await refuseOldDatabase(db, config)
     await migrate(db, say)
     stops.push(await startHousekeeping(db, config.auditMonths, log))
+    if (process.argv.some((word) => /^--master-key(-previous)?(=|$)/.test(word)))
+      say('every user of this machine can see the flags of a process: better give the master key in SATUSKY_MASTER_KEY')
     const keys = await openKeyring({ db, log, seal: config.seal, say })
     const metrics = createMetrics(db)
     stops.push(() => metrics.close())

@@ -9,7 +9,16 @@ import { type Database, row, statement, type Tx, transaction } from '../store/da
 import { fingerprintOfKey, newKey } from './envelope.ts'
 import { readKey, settleFiles, writeKey } from './key-file.ts'
 import { createKeyring, type Keyring } from './keyring.ts'
-import { insertMaster, lockMasterKeys, type MasterRow, masterKeys, masterOf, promote, setSource } from './master.ts'
+import {
+  insertMaster,
+  keyAtHand,
+  lockMasterKeys,
+  type MasterRow,
+  masterKeys,
+  masterOf,
+  promote,
+  setSource,
+} from './master.ts'
 import { splitKey } from './shares.ts'
 
 type Env = { db: Database; log: Logger; seal: Seal; say: (line: string) => void }
@@ -34,8 +43,10 @@ export async function openKeyring(env: Env): Promise<Keyring> {
     throw error instanceof Refusal ? new BootError(`${error.message} ${error.hint ?? ''}`.trim()) : error
   })
   const keyring = createKeyring(db, seal, log)
-  await keyring.refresh()
-  if (seal.source !== 'manual' && keyring.sealed) throw await wrongKey(env)
+  const { active } = await masterKeys(db)
+  const key = active && keyAtHand(seal, active.fingerprint)
+  if (active && key) keyring.open({ ...active, key }, active.seals)
+  else if (seal.source !== 'manual') throw await wrongKey(env)
   return keyring
 }
 
