@@ -95,6 +95,7 @@ const exitOfCode: Partial<Record<ErrorCode, Exit>> = {
   invalid_body: 'usage',
   invalid_query: 'usage',
   confirmation_needed: 'usage',
+  invalid_share: 'usage',
 }
 
 function exitOf(status: number, code: ErrorCode | undefined): Exit {

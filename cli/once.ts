@@ -7,7 +7,7 @@ import { writePrivately } from './home.ts'
 /** An answer with something in it that the server tells only once. */
 type Once = {
   /** undefined in the answer to a repeated request */
-  value: string | undefined
+  value: string | string[] | undefined
   /** the answer, without the value */
   data: { id: string }
   /** the value's name in the answer */
@@ -46,10 +46,11 @@ export function keepOnce({ flags, out }: Deps, path: string | undefined): (once:
         fix: `${undo}, and create another.`,
       })
     }
+    const text = [value].flat().join('\n')
     if (path !== undefined) {
-      writePrivately(path, `${value}\n`)
+      writePrivately(path, `${text}\n`)
       if (!flags.quiet) out.one(data, data.id, [...lines, `${heading.replace(/ \(.*/, '')}: written to ${path}`])
-    } else if (flags.quiet && flags.output === 'table') out.text(value)
-    else out.one({ ...data, [field]: value }, data.id, [...lines, `${heading}:`, value])
+    } else if (flags.quiet && flags.output === 'table') out.text(text)
+    else out.one({ ...data, [field]: value }, data.id, [...lines, `${heading}:`, ...[value].flat()])
   }
 }

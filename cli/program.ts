@@ -1,5 +1,6 @@
 import { Command, Help, Option } from 'commander'
 import { choiceOption, examples } from './command.ts'
+import { adminCommands } from './commands/admin.ts'
 import { auditCommands } from './commands/audit.ts'
 import { authCommands } from './commands/auth.ts'
 import { completionCommand } from './commands/completion.ts'
@@ -74,6 +75,12 @@ const nouns: Noun[] = [
     about: 'What was done and what was refused, by whom',
     example: '1ctl audit list --since 24h',
     commands: auditCommands,
+  },
+  {
+    name: 'admin',
+    about: 'Run the installation: seal, unseal, change the master key',
+    example: '1ctl admin status',
+    commands: adminCommands,
   },
   { name: 'config', about: 'What commands would use', example: '1ctl config show --sources', commands: configCommands },
 ]
