@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
-import { readConfig } from './config.ts'
+import { readConfig } from '../config.ts'
 
 const seal = (flags: string[], env: Record<string, string> = {}) => readConfig(['--data-dir=/data', ...flags], env).seal
 function problems(flags: string[], env: Record<string, string> = {}): string[] {
