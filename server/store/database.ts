@@ -101,6 +101,9 @@ export const rfc3339 = (text: string) => `${text.slice(0, 10)}T${text.slice(11, 
 export function sqlState(error: unknown): string | undefined {
   return error instanceof DatabaseError ? error.code : undefined
 }
+/** The constraint that a row has broken, by name. */
+export const constraintOf = (error: unknown) => (error instanceof DatabaseError ? error.constraint : undefined)
+
 export const uniqueViolation = '23505'
 export const foreignKeyViolation = '23503'
 export const checkViolation = '23514'
