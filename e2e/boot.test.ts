@@ -425,6 +425,18 @@ describe('what it says', () => {
     for (const text of [password, token, wrong, made.body.token, 'hunter2']) expect(said).not.toContain(text)
   })
 
+  test('to nobody, as with `npm start | head -1`, is no reason to stop', async () => {
+    const dataDir = usedFolder()
+    const server = boot({ 'data-dir': dataDir })
+    await server.says(/starting/)
+    server.hangUp()
+    const before = readBootstrap(dataDir).url
+    await eventually(() => readBootstrap(dataDir).url !== before, 20_000)
+    expect((await call(readBootstrap(dataDir), '/auth/me')).status).toBe(200)
+    expect(await stopped(server)).toBe(0)
+    expect(server.stderr()).toBe('')
+  })
+
   test('of a fault of its own: where, not what, as that may quote data; it finishes requests and ends with 1', async () => {
     const fault = join(newFolder(), 'fault.mjs')
     writeFileSync(fault, "process.on('SIGUSR2', () => void Promise.reject(new Error('hunter2')))")

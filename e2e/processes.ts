@@ -21,6 +21,8 @@ export type Running = {
   says(pattern: RegExp): Promise<RegExpExecArray>
   ended: Promise<{ code: number | null; signal: NodeJS.Signals | null }>
   kill(signal: NodeJS.Signals): void
+  /** nobody reads its stdout from now on */
+  hangUp(): void
 }
 
 const undo: (() => unknown)[] = []
@@ -98,6 +100,7 @@ export function run(
         look()
       }),
     kill: (signal) => void process.kill(child.pid!, signal),
+    hangUp: () => void child.stdout.destroy(),
   }
 }
 

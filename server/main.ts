@@ -92,6 +92,8 @@ function listenToTheSystem(log: Logger): void {
     log.fatal({ err: { type: name, stack: frames.join('\n') } }, 'an error that nobody caught')
     void end(1, 'stopping after an unexpected error; the log says where it happened')
   })
+  // Words that nobody reads any more (`npm start | head`, a Ctrl-C that ended `tee` first) are no reason to stop.
+  process.stdout.on('error', () => undefined)
   process.removeAllListeners('warning').on('warning', ({ name, message }) => log.warn({ name }, message))
 }
 
