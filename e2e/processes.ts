@@ -1,5 +1,5 @@
 import { execFileSync, type SpawnOptions, spawn } from 'node:child_process'
-import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
@@ -107,7 +107,8 @@ export function run(
 export const newFolder = (mode = 0o700): string => {
   const folder = mkdtempSync(join(tmpdir(), '1ctl-test-'))
   chmodSync(folder, mode)
-  undo.push(() => rmSync(folder, { recursive: true, force: true }))
+  // Again for a while, as a PostgreSQL that is about to end may still write there.
+  undo.push(() => rmSync(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 }))
   return folder
 }
 
@@ -172,11 +173,24 @@ type Entry = { pid: number; parent: number; command: string }
 
 /** All processes but zombies, which only wait for someone to ask how they ended. */
 function processes(): Entry[] {
-  const lines = execFileSync('ps', ['-A', '-ww', '-o', 'pid=,ppid=,stat=,args='], { encoding: 'utf8' }).split('\n')
+  // A small Linux image has no `ps`, and macOS no /proc.
+  const lines = existsSync('/proc/self/stat')
+    ? readdirSync('/proc').filter(Number).map(lineOf)
+    : execFileSync('ps', ['-A', '-ww', '-o', 'pid=,stat=,ppid=,args='], { encoding: 'utf8' }).split('\n')
   return lines.flatMap((line) => {
-    const [, pid, parent, state, command] = /^ *(\d+) +(\d+) +(\S+) +(.*)$/.exec(line) ?? []
-    return state && !state.startsWith('Z') ? [{ pid: Number(pid), parent: Number(parent), command: command ?? '' }] : []
+    const [, pid, state, parent, command = ''] = /^ *(\d+) +(\S+) +(\d+) (.*)$/s.exec(line) ?? []
+    return state && !state.startsWith('Z') ? [{ pid: Number(pid), parent: Number(parent), command }] : []
   })
+}
+
+function lineOf(pid: string): string {
+  try {
+    // `pid (name) state parent …`, and the name may hold anything.
+    const [, state, parent] = /^.*\) (\S) (\d+)/s.exec(readFileSync(`/proc/${pid}/stat`, 'utf8')) ?? []
+    return `${pid} ${state} ${parent} ${readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')}`
+  } catch {
+    return ''
+  }
 }
 
 export const childrenOf = (pid: number): number[] =>

@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process'
-import { cpSync, existsSync, mkdirSync, readdirSync, statSync } from 'node:fs'
+import { cpSync, readdirSync, statSync } from 'node:fs'
 import { request } from 'node:http'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { gunzipSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -228,12 +228,8 @@ beforeAll(async () => {
   dataDir = join(newFolder(), 'data')
   port = await freePort()
   // What git would clone, and what is about to be committed.
-  const files = execFileSync('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], { cwd: root })
-  for (const file of files.toString().split('\0').filter(Boolean)) {
-    if (!existsSync(join(root, file))) continue
-    mkdirSync(join(copy, file, '..'), { recursive: true })
-    cpSync(join(root, file), join(copy, file), { verbatimSymlinks: true })
-  }
+  const others = /^(node_modules|dist|\.git|.*\.log)$/
+  cpSync(root, copy, { recursive: true, verbatimSymlinks: true, filter: (path) => !others.test(basename(path)) })
   environment = { HOME: home, SATUSKY_DATA_DIR: dataDir, PORT: `${port}`, ...npmSettings() }
 })
 afterAll(cleanUp)
