@@ -79,7 +79,8 @@ export function createClient(table: Table, send: Send): Client {
 
 function segment(name: string): string {
   // A URL takes these for steps, however they are written, and would lead to another endpoint. Nothing is named so.
-  if (name === '.' || name === '..') throw new ApiError(404, { message: `Nothing is named "${name}".` })
+  if (name === '.' || name === '..')
+    throw new ApiError(404, { code: 'endpoint_not_found', message: `Nothing is named "${name}".` })
   return encodeURIComponent(name)
 }
 

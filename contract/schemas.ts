@@ -53,4 +53,7 @@ export const pageQuery = {
 export const page = <T extends z.ZodType>(item: T) =>
   z.object({ items: z.array(item), nextCursor: z.string().nullable() })
 
-export const flag = z.stringbool({ truthy: ['true', '1'], falsy: ['false', '0'], error: 'true or false' })
+// A query says it in text; a client may pass the boolean.
+export const flag = z.union([z.boolean(), z.stringbool({ truthy: ['true', '1'], falsy: ['false', '0'] })], {
+  error: 'true or false',
+})

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs'
-import { homedir } from 'node:os'
+import { isIPv4 } from 'node:net'
+import { userInfo } from 'node:os'
 import { join, resolve } from 'node:path'
 import { createSecureContext } from 'node:tls'
-import { parseArgs } from 'node:util'
 import { limits } from '@1ctl/contract/limits'
 import { BootError } from './boot-error.ts'
 import { parseKey } from './keys/key-text.ts'
@@ -66,37 +66,36 @@ export const flags = {
 
 type FlagName = keyof typeof flags
 
+/** What was given for a flag, and under which name, so that a complaint says what to correct. */
+type Setting = { name: string; text: string | undefined }
+
 /** Flags and environment as a Config; a BootError names every problem at once. */
 export function readConfig(argv: string[], env: NodeJS.ProcessEnv): Config {
   const problems: string[] = []
   const given = parseFlags(argv, problems)
-  const text = (flag: FlagName): string | undefined => {
-    const value = given[flag] ?? flags[flag].env.map((name) => env[name]).find(Boolean)
-    return value === undefined || value === '' ? undefined : value
+  const setting = (flag: FlagName): Setting => {
+    const name = given[flag] === undefined ? flags[flag].env.find((name) => env[name]) : undefined
+    return name ? { name, text: env[name] } : { name: `--${flag}`, text: given[flag] }
   }
-  const isOn = (flag: FlagName) =>
-    oneOf(problems, flag, text(flag) ?? 'false', ['true', 'false', '1', '0']).match(/true|1/) !== null
-  const host = text('host') ?? '127.0.0.1'
-  const trustProxy = isOn('trust-proxy')
-  const dataDir = resolve(text('data-dir') ?? defaultDataDir(env))
+  const host = setting('host').text ?? '127.0.0.1'
+  const tls = readTls(problems, setting('tls-cert'), setting('tls-key'))
+  const trustProxy = oneOf(problems, setting('trust-proxy'), ['false', 'true', '0', '1'])
+  const dataDir = resolve(setting('data-dir').text ?? defaultDataDir(env))
   const config: Config = {
     host,
-    port: integer(problems, 'port', text('port') ?? '7117', 0, 65_535),
+    port: integer(problems, setting('port'), 0, 65_535) ?? 7117,
     dataDir,
-    databaseUrl: url(problems, 'database-url', text('database-url'), ['postgres:', 'postgresql:']),
-    tls: readTls(problems, text('tls-cert'), text('tls-key')),
-    publicUrl: url(problems, 'public-url', text('public-url'), ['http:', 'https:'])?.replace(/\/+$/, ''),
-    trustProxy,
-    auditMonths:
-      text('audit-months') === undefined
-        ? undefined
-        : integer(problems, 'audit-months', text('audit-months') ?? '', 1, 1200),
-    logLevel: oneOf(problems, 'log-level', text('log-level') ?? 'info', ['debug', 'info', 'warn', 'error']),
-    seal: readSeal(problems, text, dataDir),
+    databaseUrl: databaseUrl(problems, setting('database-url')),
+    tls,
+    publicUrl: publicUrl(problems, setting('public-url')),
+    trustProxy: trustProxy === 'true' || trustProxy === '1',
+    auditMonths: integer(problems, setting('audit-months'), 1, 1200),
+    logLevel: oneOf(problems, setting('log-level'), ['debug', 'info', 'warn', 'error']) ?? 'info',
+    seal: readSeal(problems, setting, dataDir),
   }
-  if (!isLoopback(host) && !config.tls && !trustProxy)
+  if (!isLoopback(host) && !setting('tls-cert').text && !config.trustProxy)
     problems.push(
-      `--host ${host} is not this machine alone, and tokens would travel unencrypted: give --tls-cert and --tls-key, or --trust-proxy if a proxy in front ends TLS`,
+      `${setting('host').name} ${host} is not this machine alone, and tokens would travel unencrypted: give --tls-cert and --tls-key, or --trust-proxy if a proxy in front ends TLS`,
     )
   if (problems.length > 0) throw new BootError(`${problems.join('.\n')}.\nSee all flags with: npm start -- --help`)
   return config
@@ -112,119 +111,146 @@ export function helpText(): string {
   ].join('\n')
 }
 
+/** By hand, since `parseArgs` takes the next flag for the value of one that has none. */
 function parseFlags(argv: string[], problems: string[]): Partial<Record<FlagName, string>> {
-  const options = Object.fromEntries(
-    Object.entries(flags).map(([name, flag]) => [
-      name,
-      { type: 'switch' in flag ? ('boolean' as const) : ('string' as const) },
-    ]),
-  )
-  const { tokens } = parseArgs({ args: argv, options, strict: false, tokens: true })
   const given: Partial<Record<FlagName, string>> = {}
-  for (const token of tokens) {
-    if (token.kind === 'positional') problems.push(`"${token.value}" is not a flag`)
-    if (token.kind !== 'option') continue
-    if (!Object.hasOwn(flags, token.name)) {
-      problems.push(`${token.rawName} is not a flag${suggestion(token.name)}`)
-      continue
+  const rest = [...argv]
+  const nextValue = () => (rest[0]?.startsWith('--') ? undefined : rest.shift())
+  for (let word = rest.shift(); word !== undefined; word = rest.shift()) {
+    const [, name = '', inline] = /^--?([^=]+)(?:=(.*))?$/s.exec(word) ?? []
+    if (!name) problems.push('A value stands alone: every setting is --flag value')
+    else if (!word.startsWith('--') || !Object.hasOwn(flags, name)) {
+      problems.push(`${word.split('=', 1)[0]} is not a flag${suggestion(name)}`)
+      // Its value is not repeated either: with the name of the flag, we do not know what it is.
+      if (inline === undefined) nextValue()
+    } else {
+      const flag = name as FlagName
+      const value = 'switch' in flags[flag] ? (inline ?? 'true') : (inline ?? nextValue())
+      if (value) given[flag] = value
+      else problems.push(`--${flag} needs a value: ${flags[flag].says}`)
     }
-    const name = token.name as FlagName
-    if ('switch' in flags[name]) given[name] = token.value ?? 'true'
-    else if (token.value === undefined || token.value === '')
-      problems.push(`--${name} needs a value: ${flags[name].says}`)
-    else given[name] = token.value
   }
   return given
 }
 
-function suggestion(name: string): string {
+function suggestion(typed: string): string {
+  const name = typed.toLowerCase()
   const near = Object.keys(flags).find(
-    (flag) =>
-      flag.startsWith(name) || name.startsWith(flag) || flag.replaceAll('-', '') === name.replaceAll(/[-_]/g, ''),
+    (flag) => flag.startsWith(name) || (name.length > 2 && flag.includes(name)) || lettersBetween(name, flag) <= 2,
   )
-  return near ? `, did you mean --${near}?` : ''
+  return near ? ` (did you mean --${near}?)` : ''
 }
 
-const isLoopback = (host: string) => host === 'localhost' || host === '::1' || host.startsWith('127.')
+/** How many letters one has and the other has not; where they stand does not matter. */
+function lettersBetween(one: string, other: string): number {
+  let left = other
+  let missing = 0
+  for (const letter of one) {
+    if (!left.includes(letter)) missing++
+    left = left.replace(letter, '')
+  }
+  return missing + left.length
+}
+
+const isLoopback = (host: string) => host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'))
 
 function defaultDataDir(env: NodeJS.ProcessEnv): string {
   if (process.geteuid?.() === 0) return '/var/lib/1ctl'
-  return join(env['XDG_DATA_HOME'] || join(homedir(), '.local', 'share'), '1ctl')
+  return join(env['XDG_DATA_HOME'] || join(env['HOME'] || userInfo().homedir, '.local', 'share'), '1ctl')
 }
 
-function integer(problems: string[], flag: FlagName, text: string, min: number, max: number): number {
+function integer(problems: string[], { name, text }: Setting, min: number, max: number): number | undefined {
+  if (text === undefined) return undefined
   const value = Number(text)
   if (!/^\d+$/.test(text) || value < min || value > max)
-    problems.push(`--${flag} must be a whole number from ${min} to ${max}, not "${text}"`)
+    problems.push(`${name} must be a whole number from ${min} to ${max}, not "${text}"`)
   return value
 }
 
-function oneOf(problems: string[], flag: FlagName, text: string, allowed: string[]): string {
-  if (!allowed.includes(text)) problems.push(`--${flag} must be one of ${allowed.join(', ')}, not "${text}"`)
+function oneOf(problems: string[], { name, text }: Setting, allowed: string[]): string | undefined {
+  if (text !== undefined && !allowed.includes(text))
+    problems.push(`${name} must be one of ${allowed.join(', ')}, not "${text}"`)
   return text
 }
 
-function url(problems: string[], flag: FlagName, text: string | undefined, protocols: string[]): string | undefined {
-  if (text === undefined) return undefined
-  // The text is not repeated: a database URL holds a password.
-  if (!URL.canParse(text) || !protocols.includes(new URL(text).protocol))
-    problems.push(`--${flag} must be a URL that starts with ${protocols.join('// or ')}//`)
+// The text of a URL is not repeated: a password may be in it.
+
+function databaseUrl(problems: string[], { name, text }: Setting): string | undefined {
+  if (text !== undefined && !isUrl(text, ['postgres:', 'postgresql:']))
+    problems.push(
+      `${name} must be a URL like postgres://user:password@host:5432/database, special characters of the password written as %23`,
+    )
   return text
 }
 
-function readSeal(problems: string[], text: (flag: FlagName) => string | undefined, dataDir: string): Seal {
-  const source = oneOf(problems, 'seal', text('seal') ?? 'file', ['file', 'env', 'manual'])
+function publicUrl(problems: string[], { name, text }: Setting): string | undefined {
+  if (text !== undefined && !isUrl(text, ['http:', 'https:']))
+    problems.push(`${name} must be a URL like https://1ctl.example.test`)
+  return text?.replace(/\/+$/, '')
+}
+
+const isUrl = (text: string, protocols: string[]) => URL.canParse(text) && protocols.includes(new URL(text).protocol)
+
+function readSeal(problems: string[], setting: (flag: FlagName) => Setting, dataDir: string): Seal {
+  const given = setting('seal')
+  const source = oneOf(problems, given, ['file', 'env', 'manual']) ?? 'file'
   const belongsTo = (wanted: Seal['source'], ...flags: FlagName[]) => {
-    for (const flag of flags)
-      if (source !== wanted && text(flag) !== undefined) problems.push(`--${flag} goes with --seal ${wanted}`)
+    for (const { name, text } of flags.map(setting))
+      if (source !== wanted && text !== undefined) problems.push(`${name} goes with --seal ${wanted}`)
   }
   belongsTo('file', 'master-key-file')
   belongsTo('env', 'master-key', 'master-key-previous')
   belongsTo('manual', 'seal-shares', 'seal-threshold', 'shares-file')
   // The text is not repeated: it is a key, or was meant to be one.
-  const key = (flag: FlagName) => {
-    const given = text(flag)
-    const parsed = given === undefined ? undefined : parseKey(given)
-    if (given !== undefined && !parsed)
-      problems.push(`--${flag} must be a random key of 32 bytes in base64 or hex: openssl rand -base64 32`)
+  const key = ({ name, text }: Setting) => {
+    const parsed = text === undefined ? undefined : parseKey(text)
+    if (text !== undefined && !parsed)
+      problems.push(`${name} must be a random key of 32 bytes in base64 or hex: openssl rand -base64 32`)
     return parsed
   }
   if (source === 'env') {
-    const [given, previous] = [key('master-key'), key('master-key-previous')]
-    if (text('master-key') === undefined) problems.push('--seal env needs the key in SATUSKY_MASTER_KEY')
-    return { source, key: given ?? Buffer.alloc(32), previous }
+    if (setting('master-key').text === undefined) problems.push(`${given.name} env needs the key in SATUSKY_MASTER_KEY`)
+    return {
+      source,
+      key: key(setting('master-key')) ?? Buffer.alloc(32),
+      previous: key(setting('master-key-previous')),
+    }
   }
   if (source === 'manual') {
-    const shares = integer(problems, 'seal-shares', text('seal-shares') ?? '5', 1, limits.sharesMax)
-    const threshold = integer(problems, 'seal-threshold', text('seal-threshold') ?? '3', 1, limits.sharesMax)
-    if (threshold > shares) problems.push(`--seal-threshold ${threshold} is more than there are shares (${shares})`)
-    const file = text('shares-file')
+    const shares = integer(problems, setting('seal-shares'), 1, limits.sharesMax) ?? 5
+    const threshold = integer(problems, setting('seal-threshold'), 1, limits.sharesMax) ?? 3
+    if (threshold > shares)
+      problems.push(`${setting('seal-threshold').name} ${threshold} is more than there are shares (${shares})`)
+    const file = setting('shares-file').text
     return { source, shares, threshold, sharesFile: file && resolve(file) }
   }
-  return { source: 'file', path: resolve(text('master-key-file') ?? join(dataDir, 'master.key')) }
+  return { source: 'file', path: resolve(setting('master-key-file').text ?? join(dataDir, 'master.key')) }
 }
 
-function readTls(problems: string[], certFile: string | undefined, keyFile: string | undefined): Config['tls'] {
-  if (certFile === undefined && keyFile === undefined) return undefined
-  if (certFile === undefined || keyFile === undefined) {
-    problems.push('--tls-cert and --tls-key go together')
+function readTls(problems: string[], cert: Setting, key: Setting): Config['tls'] {
+  if (cert.text === undefined && key.text === undefined) return undefined
+  if (cert.text === undefined || key.text === undefined) {
+    problems.push(`${cert.name} and ${key.name} go together`)
     return undefined
   }
-  const read = (flag: FlagName, file: string) => {
+  const read = (name: string, file: string) => {
     try {
       return readFileSync(file)
     } catch (error) {
-      problems.push(
-        `--${flag}: cannot read ${file} (${error instanceof Error && 'code' in error ? String(error.code) : 'unknown reason'})`,
-      )
-      return Buffer.alloc(0)
+      const why = error instanceof Error && 'code' in error ? String(error.code) : 'unknown reason'
+      problems.push(`${name}: cannot read ${file} (${why})`)
+      return undefined
     }
   }
-  const tls = { cert: read('tls-cert', certFile), key: read('tls-key', keyFile) }
+  const pem = { cert: read(cert.name, cert.text), key: read(key.name, key.text) }
+  if (!pem.cert || !pem.key) return undefined
+  const tls = { cert: pem.cert, key: pem.key }
   try {
-    if (tls.cert.length > 0 && tls.key.length > 0) createSecureContext(tls)
+    createSecureContext(tls)
   } catch {
-    problems.push(`--tls-cert ${certFile} and --tls-key ${keyFile} are no PEM certificate and key that belong together`)
+    problems.push(
+      `${cert.name} ${cert.text} and ${key.name} ${key.text} are no PEM certificate and key that belong together`,
+    )
   }
   return tls
 }

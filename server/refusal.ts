@@ -1,5 +1,5 @@
 import { type ErrorCode, errors, type Problem } from '@1ctl/contract/errors'
-import type { AuditObject } from './audit/append.ts'
+import type { AuditEntry } from './audit/append.ts'
 
 /**
  * "No", with a code of the contract's table and a sentence for the person who asked. Thrown from any depth; http/errors.ts turns it
@@ -11,7 +11,7 @@ export class Refusal extends Error {
   readonly hint: string | undefined
   readonly details: Record<string, unknown> | undefined
   readonly headers: Record<string, string>
-  /** what the audit says of it beside caller, code and route; false: nothing, where a flood would fill it */
+  /** what the audit says of it beyond caller, code and route */
   readonly audit: RefusalMore['audit']
 
   constructor(code: ErrorCode, message: string, more: RefusalMore = {}) {
@@ -32,7 +32,7 @@ type RefusalMore = {
   hint?: string
   details?: Record<string, unknown>
   headers?: Record<string, string>
-  audit?: { object: AuditObject } | false
+  audit?: AuditEntry
 }
 
 const problemsMax = 100

@@ -125,7 +125,11 @@ export async function step(name, work, next) {
   const terminal = process.stdout.isTTY
   const say = (line) => process.stdout.write(terminal ? `\r\x1b[2K${line}` : `${line}\n`)
   say(`${name} …`)
-  const ticker = setInterval(() => say(`${name} … ${passed(0)}`), terminal ? 1000 : 5000)
+  let seconds = 0
+  const ticker = setInterval(() => {
+    // Fewer lines where each one stays.
+    if (++seconds <= 5 || seconds % 5 === 0 || terminal) say(`${name} … ${passed(0)}`)
+  }, 1000)
   try {
     await work()
     say(`${name}: done in ${passed(1)}`)

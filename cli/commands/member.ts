@@ -81,7 +81,7 @@ export async function memberInvite(
     heading: 'Invitation code (shown once — hand it over privately)',
     undo: `1ctl member remove ${member.id} -y`,
   })
-  deps.note(`${member.email} accepts it in the dashboard: ${rootOf(deps.account().url)}/`)
+  deps.note(`${member.email} accepts it in the dashboard: ${rootOf(deps.account().url)}/invitation`)
 }
 
 export async function memberPatch(

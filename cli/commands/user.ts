@@ -55,6 +55,6 @@ export async function sessionRevoke(
     out.one({ id: sessionId, revoked: 1 }, sessionId, [`Browser session ${sessionId} ended.`])
     return
   }
-  const { revoked } = await client().sessionRevokeAll({ keepCurrent: allExceptCurrent ? 'true' : undefined })
+  const { revoked } = await client().sessionRevokeAll({ keepCurrent: allExceptCurrent })
   out.one({ revoked }, String(revoked), [`${plural(revoked, 'browser session')} ended.`])
 }

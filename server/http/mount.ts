@@ -192,7 +192,7 @@ export async function settle(
 }
 
 /** "No" to who is calling, and "no" to what they want, but not "you made a typing mistake". */
-const isAudited = ({ status, audit }: Refusal) => audit !== false && [401, 403, 409, 429].includes(status)
+const isAudited = ({ status }: Refusal) => [401, 403, 409, 429].includes(status)
 
 async function auditRefusal(
   platform: Platform,
@@ -206,7 +206,7 @@ async function auditRefusal(
   await appendEvents(
     platform.db,
     { caller, request: facts },
-    { outcome: 'refused', code, detail: { path: shownPath(request.url) }, ...(audit ? { object: audit.object } : {}) },
+    { outcome: 'refused', code, detail: { path: shownPath(request.url) }, ...audit },
   )
 }
 

@@ -95,7 +95,9 @@ export function toCaller(kind: Credential['kind'], row: CallerRow | undefined): 
           hint: 'Create one under Settings, API Tokens.',
         })
       : new Refusal('session_expired', 'This browser session has ended. Sign in again.')
-  const audit = { object: { type: kind, id: row.id, name: row.name } }
+  // Its organization's admins should see who still uses it, so it is named though it does not count.
+  const actor = { type: 'token' as const, id: row.id, name: row.name ?? '', user: row.email }
+  const audit = { object: { type: kind, id: row.id, name: row.name }, actor, chain: row.organization_id ?? undefined }
   if (row.expired)
     throw kind === 'token'
       ? new Refusal('token_expired', `Token "${row.name}" expired at ${row.expires_at}.`, {

@@ -9,6 +9,7 @@ import type { Api } from '../context.ts'
 import { pageValues, toPage, view } from '../http/view.ts'
 import { Refusal } from '../refusal.ts'
 import {
+  constraintOf,
   execute,
   foreignKeyViolation,
   rfc3339,
@@ -128,11 +129,14 @@ export async function found(
 export const nameTaken =
   (name: string) =>
   (error: unknown): never => {
-    if (sqlState(error) === uniqueViolation)
-      throw new Refusal('name_taken', `The name "${name}" is taken.`, {
-        hint: 'Choose another. A namespace keeps the name its organization had when the VPC was made, also after a rename.',
-      })
-    throw error
+    if (sqlState(error) !== uniqueViolation) throw error
+    // A namespace keeps the name its organization had when the VPC was made.
+    const byNamespace = constraintOf(error) === 'vpcs_namespace_key'
+    throw new Refusal('name_taken', `The name "${name}" is taken.`, {
+      hint: byNamespace
+        ? 'A VPC of an organization that was renamed has its namespace. Choose another.'
+        : 'Choose another.',
+    })
   }
 
 export const notEmpty =

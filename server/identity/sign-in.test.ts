@@ -153,7 +153,7 @@ describe('browser sessions', () => {
 
     await own.sessionRevoke({ id: await idOf(b) })
     expect([await isIn(a), await isIn(b), await isIn(c)]).toEqual([200, 401, 200])
-    expect(await own.sessionRevokeAll({ keepCurrent: 'true' })).toEqual({ revoked: 3 })
+    expect(await own.sessionRevokeAll({ keepCurrent: true })).toEqual({ revoked: 3 })
     expect([await isIn(a), await isIn(c), await isIn(d)]).toEqual([200, 401, 401])
     await signIn(server, email)
     expect(await own.sessionRevokeAll()).toEqual({ revoked: 2 })

@@ -74,6 +74,6 @@ describe('where the master key is', () => {
   })
 
   test('a key that nobody would use is a mistake', () => {
-    expect(problems([], { SATUSKY_MASTER_KEY: 'hunter2' })).toEqual(['--master-key goes with --seal env.'])
+    expect(problems([], { SATUSKY_MASTER_KEY: 'hunter2' })).toEqual(['SATUSKY_MASTER_KEY goes with --seal env.'])
   })
 })

@@ -1,5 +1,5 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks'
-import { Gauge, Histogram, Registry } from 'prom-client'
+import { Gauge, type GaugeConfiguration, Histogram, Registry } from 'prom-client'
 import type { Database } from '../store/database.ts'
 
 export type Metrics = ReturnType<typeof createMetrics>
@@ -14,33 +14,32 @@ export function createMetrics(db: Database) {
     buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5],
     registers,
   })
+  const gauge = (config: Omit<GaugeConfiguration<string>, 'registers'>) =>
+    registry.registerMetric(new Gauge({ ...config, registers: [] }))
   const lag = monitorEventLoopDelay({ resolution: 20 })
   lag.enable()
-  new Gauge({
+  gauge({
     name: 'satusky_event_loop_lag_seconds',
     help: 'How late the event loop was since the last scrape: 99 of 100 times less than this',
-    registers,
     collect() {
       // The histogram includes the 20 ms it waits between looks.
       this.set(Math.max(0, lag.percentile(99) / 1e9 - 0.02) || 0)
       lag.reset()
     },
   })
-  new Gauge({
+  gauge({
     name: 'satusky_database_connections',
     help: 'Connections of the pool: in use, idle, and requests waiting for one',
     labelNames: ['state'],
-    registers,
     collect() {
       this.set({ state: 'in_use' }, db.totalCount - db.idleCount)
       this.set({ state: 'idle' }, db.idleCount)
       this.set({ state: 'waiting' }, db.waitingCount)
     },
   })
-  new Gauge({
+  gauge({
     name: 'satusky_memory_bytes',
     help: 'Resident memory of the process',
-    registers,
     collect() {
       this.set(process.memoryUsage.rss())
     },

@@ -44,7 +44,7 @@ export type CallInit = {
   as?: Credential
   from?: string
 }
-// biome-ignore lint/suspicious/noExplicitAny: tests look into answers of every shape
+// oxlint-disable-next-line typescript/no-explicit-any -- tests look into answers of every shape
 export type Answer = { status: number; headers: Headers; text: string; body: any }
 
 /**
