@@ -98,10 +98,13 @@ const remove = statement(
   'rotation.remove',
   'delete from organization_keys where id = $1 and not exists (select from secret_values where key_id = $1)',
 )
+// First, as every write has the end of the chain before its commit looks at the key: the other way around, both would wait.
+const lockChain = statement('rotation.lockChain', 'select from audit_heads where chain = $1 for no key update')
 /** Whether nothing needed it any more. A value that comes with it at this moment makes PostgreSQL refuse. */
 async function removeKey({ db, keys }: Platform, { id, organization_id }: OldKey): Promise<boolean> {
   try {
     const isGone = await transaction(db, async (tx) => {
+      await execute(tx, lockChain, [organization_id])
       if ((await execute(tx, remove, [id])) === 0) return false
       const entry = { action: 'keys.rotated', actor: system, chain: organization_id }
       await appendEvents(tx, { caller: null, request: null }, entry)
