@@ -163,12 +163,12 @@ test('everything that can be read is read', async () => {
   expect([...visited].toSorted()).toEqual(namesOf(routes.filter(([, { method }]) => method === 'GET')))
 })
 
-describe('the mark is not', () => {
-  const expectHidden = (what: string | Buffer, isControlThere: boolean) => {
-    expect(hunt(what, formsOf(control)).length > 0).toBe(isControlThere)
-    expect(hunt(what, formsOf(mark))).toEqual([])
-  }
+const expectHidden = (what: string | Buffer, isControlThere: boolean) => {
+  expect(hunt(what, formsOf(control)).length > 0).toBe(isControlThere)
+  expect(hunt(what, formsOf(mark))).toEqual([])
+}
 
+describe('the mark is not', () => {
   test('in any answer, its headers, the audit or the metrics', () => expectHidden(allAnswers.join('\n'), true))
   test('in the log', () => expectHidden(server.log() + sealed.log(), true))
   test('in the database', async () => expectHidden(await dump(server.db), true))
@@ -262,16 +262,17 @@ async function readAll(path: string, caller: CallInit, isList: boolean): Promise
   return first.status
 }
 
+const put = (body: unknown, more: CallInit = {}): [string, CallInit] => ['/secrets', { body, ...more }]
+const patch = (body: unknown, more: CallInit = {}): [string, CallInit] => [
+  '/secrets/stored',
+  { method: 'PATCH', body, ...more },
+]
+
 /** Wrong in one way each, with a value where values belong. */
 function refusedRequests(deploymentId: string): [string, CallInit][] {
   const good = () => ({ name: 'refused', data: { KEY: value('refused') } })
   const pair = () => ({ key: 'KEY', value: value('refused pair') })
   const long = (count: number) => value('long').repeat(Math.ceil(count / value('long').length))
-  const put = (body: unknown, more: CallInit = {}): [string, CallInit] => ['/secrets', { body, ...more }]
-  const patch = (body: unknown, more: CallInit = {}): [string, CallInit] => [
-    '/secrets/stored',
-    { method: 'PATCH', body, ...more },
-  ]
   const text = JSON.stringify(good())
   return [
     put({ ...good(), data: { KEY: long(300_000) } }),

@@ -45,7 +45,8 @@ describe('two servers', () => {
     const answers = await Promise.all(
       Array.from({ length: 12 }, (_, n) => put(n % 2 ? server : second, { name, data: { [`K${n}`]: `value ${n}` } })),
     )
-    expect(answers.map(({ status }) => status).toSorted()).toEqual([...Array.from({ length: 11 }, () => 200), 201])
+    expect(answers.filter(({ status }) => status === 201)).toHaveLength(1)
+    expect(answers.filter(({ status }) => status === 200)).toHaveLength(11)
     const versions = answers.map(({ body }) => body.version as number)
     expect(versions.toSorted((a, b) => a - b)).toEqual(Array.from({ length: 12 }, (_, n) => n + 1))
     const last = answers.find(({ body }) => body.version === 12)
@@ -136,17 +137,17 @@ test('a VPC that is deleted while a bag is made in it: the bag is refused, not h
   expect((await server.client().secretList({ q: name })).items).toEqual([])
 })
 
-describe('a rotation of the data key', () => {
-  const isRotated = async (client: ReturnType<TestServer['client']>) => !(await client.keysView()).running
+const isRotated = async (client: ReturnType<TestServer['client']>) => !(await client.keysView()).running
 
+describe('a rotation of the data key', () => {
   test('meets writers on two servers: nobody is refused, and every value is what was written last', async () => {
     const client = server.client()
     const name = fresh()
     await client.secretPut({ name, data: { START: 'the first value' } })
-    let isOver = false
+    const over = new AbortController()
     const last = new Map<string, string>()
     const writers = [server, second, server, second].map(async (at, writer) => {
-      for (let n = 0; !isOver || n < 10; n++) {
+      for (let n = 0; !over.signal.aborted || n < 10; n++) {
         const [key, value] = [`W${writer}`, `value ${writer} number ${n}`]
         const answer = await patch(at, name, { set: { [key]: value } })
         expect(answer.status, answer.text).toBe(200)
@@ -157,7 +158,7 @@ describe('a rotation of the data key', () => {
       await client.keysRotate()
       await vi.waitUntil(() => isRotated(client), { timeout: 20_000, interval: 100 })
     }
-    isOver = true
+    over.abort()
     await Promise.all(writers)
     for (const [key, value] of last)
       expect(await client.secretVerify({ ref: name, key, value })).toEqual({ match: true })
@@ -179,28 +180,32 @@ describe('a rotation of the data key', () => {
   })
 })
 
+const dataOf = (count: number, value: string) =>
+  Object.fromEntries(Array.from({ length: count }, (_, n) => [`KEY_${n}`, `${value} of number ${n}`]))
+
+const stepsWith = (name: string, count: number) => [
+  () => put(server, { name, data: dataOf(count, 'a value') }),
+  () => patch(server, name, { set: dataOf(count, 'another') }),
+  () => server.call(`/secrets/${name}/restore`, { as, body: { version: 1 } }),
+  () => server.call(`/secrets/${name}/diff`, { as, body: { data: dataOf(count, 'a value') } }),
+  () => server.call(`/secrets/${name}`, { as }),
+  () => patch(server, name, { unset: Object.keys(dataOf(count, '')) }),
+  () => remove(server, name),
+]
+
 test('500 keys cost as many round trips as one', async () => {
   const query = vi.spyOn(Client.prototype, 'query')
   onTestFinished(() => query.mockRestore())
   const statementsOf = async (work: () => Promise<unknown>) => {
     query.mockClear()
     await work()
-    const names = query.mock.calls.map(([statement]) => (statement as { name?: string }).name ?? String(statement))
+    const names = query.mock.calls.map(([statement]) =>
+      typeof statement === 'string' ? statement : (statement as { name: string }).name,
+    )
     // What servers do in the background, and the use of a token that is noted once a minute.
     return names.filter((name) => !/^(?:master|rotation|sweep|callers\.note)/.test(name)).toSorted()
   }
-  const data = (count: number, value: string) =>
-    Object.fromEntries(Array.from({ length: count }, (_, n) => [`KEY_${n}`, `${value} of number ${n}`]))
-  const steps = (name: string, count: number) => [
-    () => put(server, { name, data: data(count, 'a value') }),
-    () => patch(server, name, { set: data(count, 'another') }),
-    () => server.call(`/secrets/${name}/restore`, { as, body: { version: 1 } }),
-    () => server.call(`/secrets/${name}/diff`, { as, body: { data: data(count, 'a value') } }),
-    () => server.call(`/secrets/${name}`, { as }),
-    () => patch(server, name, { unset: Object.keys(data(count, '')) }),
-    () => remove(server, name),
-  ]
-  const [small, large] = [steps(fresh(), 1), steps(fresh(), 500)]
+  const [small, large] = [stepsWith(fresh(), 1), stepsWith(fresh(), 500)]
   for (const [index, step] of small.entries()) {
     const few = await statementsOf(step)
     expect(await statementsOf(large[index] ?? step)).toEqual(few)
