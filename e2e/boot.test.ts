@@ -234,14 +234,15 @@ describe('a database of your own', () => {
     const server = boot({ 'data-dir': dataDir }, { env: { DATABASE_URL: await newDatabase() } })
     await ready(server)
     expect((await call(readBootstrap(dataDir), '/auth/me')).body.role).toBe('owner')
-    expect(readdirSync(dataDir)).toEqual(['bootstrap.json'])
+    expect(readdirSync(dataDir)).toEqual(['bootstrap.json', 'master.key'])
     expect(postgresOf(server.pid)).toEqual([])
   })
 
   test('that is new and empty serves two servers that start at the same moment; one of them makes the first owner', async () => {
     const url = await newDatabase()
     const dataDirs = [newFolder(), newFolder()]
-    const urls = await Promise.all(dataDirs.map((dataDir) => ready(boot({ 'data-dir': dataDir, 'database-url': url }))))
+    const shared = { 'database-url': url, 'master-key-file': join(newFolder(), 'master.key') }
+    const urls = await Promise.all(dataDirs.map((dataDir) => ready(boot({ 'data-dir': dataDir, ...shared }))))
     const [holder, ...others] = dataDirs.filter((dataDir) => existsSync(join(dataDir, 'bootstrap.json')))
     expect(others).toEqual([])
     const { token } = readBootstrap(holder!)
@@ -331,7 +332,7 @@ describe('the embedded database', () => {
     const next = boot({ 'data-dir': dataDir })
     await ready(next)
     expect((await call(readBootstrap(dataDir), '/auth/me')).status).toBe(200)
-    expect(readdirSync(dataDir)).toEqual(['bootstrap.json', 'postgres'])
+    expect(readdirSync(dataDir)).toEqual(['bootstrap.json', 'master.key', 'postgres'])
   })
 })
 

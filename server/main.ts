@@ -31,9 +31,10 @@ async function main(): Promise<void> {
   stops.push(stopProgress)
 
   makeDataDir(config.dataDir)
-  const db = openDatabase(await ensureDatabase(config, log), (error) =>
-    log.warn({ code: sqlState(error) }, 'a database connection was lost'),
-  )
+  const db = openDatabase(await ensureDatabase(config, log), (error) => {
+    // At an end, our own PostgreSQL may be quicker than the farewell of a connection.
+    if (!ending) log.warn({ code: sqlState(error) }, 'a database connection was lost')
+  })
   stops.push(() => db.end())
   await refuseUnfitDatabase(db, config)
   await migrate(db, say)
