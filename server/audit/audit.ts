@@ -93,6 +93,7 @@ const present = (row: EventRow): Page['items'][number] => ({
 })
 
 const verifyTimeoutMs = 300_000
+
 // One statement, so that rows and head are of one moment. Each row must continue the one before it (the first, what retention left
 // behind), and the last one must be what the head says.
 const check = statement<{ rows: number; through: number; last: number; misfit: number | null; isHead: boolean }>(
