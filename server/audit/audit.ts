@@ -92,6 +92,8 @@ const present = (row: EventRow): Page['items'][number] => ({
   requestId: row.request_id,
 })
 
+const verifyTimeoutMs = 300_000
+
 // One statement, so that rows and head are of one moment. Each row must continue the one before it (the first, what retention left
 // behind), and the last one must be what the head says.
 const check = statement<{ rows: number; through: number; last: number; misfit: number | null; isHead: boolean }>(
@@ -105,6 +107,7 @@ const check = statement<{ rows: number; through: number; last: number; misfit: n
      min(least(k.seq, k.expected_seq)) filter (where k.seq <> k.expected_seq or k.hash <> k.expected_hash) as misfit,
      h.hash = coalesce((select hash from audit_events where chain = $1 order by seq desc limit 1), h.first_hash) as "isHead"
    from audit_heads h left join kept k on true where h.chain = $1 group by h.chain`,
+  verifyTimeoutMs,
 )
 // 150,000 rows take about a second, and a chain of years more than the 20 seconds of other requests: so there is more time, and one
 // verification at a time, lest they take all connections.
@@ -112,7 +115,10 @@ const oneAtATime = inTurn()
 async function verify(ctx: Pick<Ctx, 'db'>, chain: string): Promise<Verdict> {
   const found = await oneAtATime(() =>
     transaction(ctx.db, async (tx) => {
-      const [, whole] = await Promise.all([tx.query("set local statement_timeout = '5min'"), row(tx, check, [chain])])
+      const [, whole] = await Promise.all([
+        tx.query(`set local statement_timeout = ${verifyTimeoutMs}`),
+        row(tx, check, [chain]),
+      ])
       return whole
     }),
   )

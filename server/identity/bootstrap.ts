@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { apiBase } from '@1ctl/contract'
 import { formatToken } from '@1ctl/contract/token-format'
@@ -51,6 +51,7 @@ export async function bootstrap(
       },
       { action: 'installation.create', actor: system, object: { type: 'user', id: owner.id, name: email } },
     ])
+    keepAside(file)
     writePrivate(file, { url, apiUrl: url + apiBase, email, password, token })
   })
   return { file, email: readBootstrap(file)?.email }
@@ -68,6 +69,11 @@ function readBootstrap(file: string): Bootstrap | undefined {
   } catch {
     return undefined
   }
+}
+
+/** One that is there already may be the only key to another database that this folder was used with. */
+function keepAside(file: string): void {
+  if (existsSync(file)) renameSync(file, file.replace(/\.json$/, `-before-${Date.now()}.json`))
 }
 
 function writePrivate(file: string, content: Bootstrap): void {

@@ -1,9 +1,15 @@
-import { DatabaseError, Pool, type PoolClient, types } from 'pg'
+import { DatabaseError, Pool, type PoolClient, type PoolConfig, types } from 'pg'
 
 /** A named statement: PostgreSQL parses and plans it once a connection. */
-export type Statement<Row> = { readonly name: string; readonly text: string; readonly row?: Row }
+export type Statement<Row> = {
+  readonly name: string
+  readonly text: string
+  readonly timeoutMs?: number
+  readonly row?: Row
+}
 
-export const statement = <Row = never>(name: string, text: string): Statement<Row> => ({ name, text })
+export const statement = <Row = never>(name: string, text: string, timeoutMs?: number): Statement<Row> =>
+  timeoutMs === undefined ? { name, text } : { name, text, timeoutMs }
 
 export type Database = Pool
 
@@ -13,8 +19,9 @@ export type Tx = PoolClient & { readonly [inTransaction]: true }
 
 type Queryable = Pool | PoolClient
 
-export async function rows<Row>(db: Queryable, { name, text }: Statement<Row>, values: unknown[] = []): Promise<Row[]> {
-  const result = await db.query({ name, text, values })
+export async function rows<Row>(db: Queryable, what: Statement<Row>, values: unknown[] = []): Promise<Row[]> {
+  const { name, text, timeoutMs } = what
+  const result = await db.query({ name, text, values, ...(timeoutMs ? { query_timeout: timeoutMs } : {}) })
   return result.rows as Row[]
 }
 
@@ -70,19 +77,36 @@ export type Connection = { connectionString: string } | { host: string; port: nu
 
 export function openDatabase(connection: Connection, failed: (error: Error) => void): Database {
   const db = new Pool({
-    ...connection,
+    ...withSettings(connection),
     max: 20,
     // Statements of one transaction need not wait for each other's answer; see `transaction`.
     pipeline: true,
     connectionTimeoutMillis: 5_000,
     idleTimeoutMillis: 60_000,
     application_name: '1ctl',
-    // The server ends a statement before the request's own timeout does, so that no answer is sent for work still going on.
-    options: '-c timezone=UTC -c statement_timeout=20s -c lock_timeout=10s -c idle_in_transaction_session_timeout=30s',
+    // For a database that neither answers nor goes away.
+    query_timeout: 25_000,
+    keepAlive: true,
     types: { getTypeParser: (oid: number, format?: 'text' | 'binary') => parserOf(oid, format) },
   })
-  db.on('error', failed)
+  db.on('error', (error) => {
+    // While stopping, it is we who let go.
+    if (!db.ending) failed(error)
+  })
   return db
+}
+
+// PostgreSQL ends a statement before the request's own timeout does, so that no answer is sent for work still going on.
+const settings =
+  '-c timezone=UTC -c statement_timeout=20s -c lock_timeout=10s -c idle_in_transaction_session_timeout=30s'
+
+/** Ours come after those of a connection string, which would otherwise replace them. */
+function withSettings(connection: Connection): PoolConfig {
+  if (!('connectionString' in connection)) return { ...connection, options: settings }
+  const url = new URL(connection.connectionString)
+  url.searchParams.set('options', `${url.searchParams.get('options') ?? ''} ${settings}`.trim())
+  // libpq and pg read a space as %20, not as +.
+  return { connectionString: url.href.replaceAll('+', '%20') }
 }
 
 // Times stay text: making a Date and printing it again costs a quarter of a hot request.

@@ -14,7 +14,9 @@ export async function migrate(db: Database, progress: (line: string) => void): P
     await client.query('begin')
     // A transaction lock, so that a killed process leaves none behind. lock_timeout is for requests, not for a long migration.
     await client.query(
-      "set local lock_timeout = 0; set local statement_timeout = 0; select pg_advisory_xact_lock(hashtext('1ctl.migrate'))",
+      slow(
+        "set local lock_timeout = 0; set local statement_timeout = 0; select pg_advisory_xact_lock(hashtext('1ctl.migrate'))",
+      ),
     )
     await client.query(
       'create table if not exists migrations (name text primary key, at timestamptz not null default now())',
@@ -30,21 +32,25 @@ export async function migrate(db: Database, progress: (line: string) => void): P
     for (const { name, sql } of files) {
       if (applied.has(name)) continue
       progress(`updating the database: ${name}`)
-      await client.query(sql())
+      await client.query(slow(sql()))
       await client.query('insert into migrations (name) values ($1)', [name])
     }
     await client.query('commit')
   } catch (error) {
     await client.query('rollback').catch(() => undefined)
-    if (sqlState(error))
-      throw new BootError(
-        `The database cannot be updated: ${error instanceof Error ? error.message : ''}. The database user must own its database or be allowed to create in it.`,
-      )
-    throw error
+    if (!sqlState(error)) throw error
+    const mayNot = sqlState(error) === insufficientPrivilege
+    const next = mayNot
+      ? 'The database user must own its database or be allowed to create in it.'
+      : 'Nothing was changed.'
+    throw new BootError(`The database cannot be updated: ${error instanceof Error ? error.message : ''}. ${next}`)
   } finally {
     client.release()
   }
 }
+
+const slow = (text: string) => ({ text, query_timeout: 24 * 3_600_000 })
+const insufficientPrivilege = '42501'
 
 function migrations() {
   const folder = new URL('./migrations/', import.meta.url)
