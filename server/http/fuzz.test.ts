@@ -8,6 +8,7 @@ import { startTestServer, type TestServer } from '../testing/server.ts'
 let server: TestServer
 beforeAll(async () => {
   server = await startTestServer()
+  await server.client().secretPut({ name: 'stored', data: { KEY: secret } })
 })
 afterAll(() => server.close())
 
@@ -26,6 +27,7 @@ const odd = [
   '🔑',
   'a'.repeat(300),
   'default',
+  'stored',
 ]
 const text = fc.oneof(fc.constantFrom(...odd), fc.string({ unit: 'binary', maxLength: 40 }))
 const hostile: fc.Arbitrary<unknown> = fc.oneof(
@@ -50,9 +52,19 @@ const plausible: Record<string, fc.Arbitrary<unknown>> = {
   limit: fc.integer({ min: 1, max: 200 }),
   cursor: fc.constantFrom('7', 'tok_01h455vb4pex5vsknk084sn02q'),
   action: fc.constantFrom('token.*', 'token.create'),
+  key: fc.constantFrom('KEY', '__proto__', 'tls.crt'),
+  data: fc.dictionary(fc.constantFrom('KEY', 'OTHER', 'tls.crt', '..'), fc.constantFrom(secret, secret, 1)),
+  set: fc.dictionary(fc.constantFrom('KEY', 'OTHER', '__proto__'), fc.constant(secret)),
+  unset: fc.constantFrom([], ['KEY'], ['NONE']),
+  keys: fc.constantFrom(['KEY'], ['NONE']),
+  keyValues: fc.constant([{ key: 'KEY', value: secret }]),
+  version: fc.integer({ min: 1, max: 2 ** 31 - 1 }),
+  vpc: fc.constantFrom('default', 'missing'),
+  appId: fc.constantFrom('api', 'dep_01h455vb4pex5vsknk084sn02q'),
+  rollout: fc.constantFrom('now', 'stage'),
   since: fc.date({ noInvalidDate: true }).map((date) => date.toISOString()),
 }
-const isSecret = (key: string) => ['password', 'current', 'new', 'invitation'].includes(key)
+const isSecret = (key: string) => ['password', 'current', 'new', 'invitation', 'value'].includes(key)
 const valueOf = (key: string) =>
   isSecret(key) ? fc.constant(secret) : fc.oneof({ weight: 9, arbitrary: plausible[key] ?? text }, hostile)
 

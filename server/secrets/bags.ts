@@ -79,7 +79,7 @@ export async function bagFor<P extends Permission>(ctx: Ctx<P>, ref: string, whe
     appId,
     app,
     vpc,
-    (vpc && decodeId('vpc', vpc)) ?? null,
+    vpc === null ? null : (decodeId('vpc', vpc) ?? null),
     token?.vpcs ?? null,
     token?.apps ?? null,
   ])

@@ -374,6 +374,8 @@ describe('who may', () => {
     for (const query of [`?appId=${app.id}`, `?vpc=${vpc}`, `?appId=${app.name}&vpc=${vpc}`])
       for (const route of Object.keys(requests))
         expect(codeOf(await request(route, name, other, query)), route).toBe('secret_not_found')
+    for (const query of ['?vpc=', '?appId=', '?appId=&vpc=', '?vpc=%00', '?appId=dep_x'])
+      expect(codeOf(await request('secretView', name, as, query)), query).toBe('secret_not_found')
     for (const query of [`?app=${app.id}`, `?vpc=${vpc}`])
       expect((await server.call(`/secrets${query}`, { as: other })).body.items).toEqual([])
   })
