@@ -37,7 +37,7 @@ export async function openKeyring(env: Env): Promise<Keyring> {
     refuseOtherSource(active, seal)
     if (seal.source === 'manual') return
     if (seal.source === 'env') await promoteGiven(tx, env, active)
-    else onFile(seal.path, () => settleFiles(seal.path, active.fingerprint))
+    else if (fileKey(seal.path)) onFile(seal.path, () => settleFiles(seal.path, active.fingerprint))
     await setSource(tx, seal.source)
   }).catch((error: unknown) => {
     throw error instanceof Refusal ? new BootError(`${error.message} ${error.hint ?? ''}`.trim()) : error

@@ -14,7 +14,7 @@ import {
   transaction,
 } from '../store/database.ts'
 import { Damaged, open, seal } from './envelope.ts'
-import { insertKeys } from './organization-keys.ts'
+import { holdMaster, insertKeys } from './organization-keys.ts'
 
 /**
  * A new data key for an organization. New values are sealed with it at once; older ones are sealed anew batch by batch, by whichever
@@ -63,9 +63,12 @@ export const keysRotate: Api['keysRotate'] = async (ctx) => {
           hint: 'See how far it is: GET /keys',
         },
       )
-    await execute(tx, passOn, [organization.id])
-    if ((await insertKeys(tx, ctx.keys.master(), organization.id, ['data'])) === 0)
+    // Before the rows that a rotation of the master key goes through: the other way around, both would wait.
+    const master = ctx.keys.master()
+    if (!(await holdMaster(tx, master)))
       throw new Refusal('unavailable', 'The master key is being changed; nothing was changed here. Try again.')
+    await execute(tx, passOn, [organization.id])
+    await insertKeys(tx, master, organization.id, ['data'])
     const result = present(await rows(tx, state, [organization.id]))
     return { result, audit: { object: { type: 'organization', ...organization }, detail: { values: result.total } } }
   })
@@ -98,12 +101,15 @@ const remove = statement(
   'rotation.remove',
   'delete from organization_keys where id = $1 and not exists (select from secret_values where key_id = $1)',
 )
-// First, as every write has the end of the chain before its commit looks at the key: the other way around, both would wait.
+// Before the key, in the order of the others, or both would wait: deleting an organization has its row before its keys go, and a write has
+// the end of the chain before its commit looks at the key.
+const lockOrganization = statement('rotation.lockOrganization', 'select from organizations where id = $1 for key share')
 const lockChain = statement('rotation.lockChain', 'select from audit_heads where chain = $1 for no key update')
 /** Whether nothing needed it any more. A value that comes with it at this moment makes PostgreSQL refuse. */
 async function removeKey({ db, keys }: Platform, { id, organization_id }: OldKey): Promise<boolean> {
   try {
     const isGone = await transaction(db, async (tx) => {
+      await execute(tx, lockOrganization, [organization_id])
       await execute(tx, lockChain, [organization_id])
       if ((await execute(tx, remove, [id])) === 0) return false
       const entry = { action: 'keys.rotated', actor: system, chain: organization_id }

@@ -1,4 +1,4 @@
-import { readFileSync, renameSync, rmSync } from 'node:fs'
+import { existsSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { syncFolder, writePrivate } from '../private-file.ts'
 import { fingerprintOfKey } from './envelope.ts'
 import { parseKey, printKey } from './key-text.ts'
@@ -43,8 +43,12 @@ export function stageKey(path: string, key: Buffer): void {
   if (!readKey(nextOf(path))?.equals(key)) throw new Error(`${nextOf(path)} does not hold what was written to it`)
 }
 
-/** After the database has changed, or at a start: the key in use gets the name, the other one goes. */
+/**
+ * The key in use gets the name, the other one goes. Only under the lock of the master keys, with what is in use read under it: otherwise
+ * this might be the end of a key that another server is about to put in use.
+ */
 export function settleFiles(path: string, fingerprint: string): void {
+  if (!existsSync(nextOf(path))) return
   const isInUse = (file: string) => {
     const key = readKey(file)
     return key !== undefined && fingerprintOfKey(key) === fingerprint

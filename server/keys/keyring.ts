@@ -78,10 +78,7 @@ export function createKeyring(db: Database, seal: Seal, log: Pick<Logger, 'info'
     forget: (id) => void cache.delete(id),
     destroy(id) {
       // A request that still works with one of them is stopped: envelope.ts does nothing with a key of zeros.
-      cache.get(id)?.then(
-        (keys) => keys.forEach(({ key }) => key.fill(0)),
-        () => undefined,
-      )
+      cache.get(id)?.then(erase, () => undefined)
       cache.delete(id)
     },
     open(master, seals) {
@@ -149,6 +146,7 @@ export function createKeyring(db: Database, seal: Seal, log: Pick<Logger, 'info'
         if (!(error instanceof Wiped)) throw error
       })
       if (keys && keys.length > 0 && held?.master === master) return keys
+      erase(keys ?? [])
       await keyring.refresh()
       if (held?.master === master) throw keys ? organizationNotFound(organizationId) : sealedRefusal(source)
     }
@@ -161,6 +159,8 @@ export function createKeyring(db: Database, seal: Seal, log: Pick<Logger, 'info'
     return openKeys(db, master, organizationId)
   }
 }
+
+const erase = (keys: OpenKey[]) => keys.forEach(({ key }) => key.fill(0))
 
 function toOrganizationKeys(keys: OpenKey[]): OrganizationKeys {
   const current = keys.find(({ purpose, active }) => purpose === 'data' && active)

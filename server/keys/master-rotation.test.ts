@@ -7,7 +7,8 @@ import { newOrganization } from '../testing/actors.ts'
 import { dump } from '../testing/dump.ts'
 import { type Answer, type CallInit, startTestServer, type TestServer, testSeal } from '../testing/server.ts'
 import { startAgain, startSealed, unseal } from '../testing/shares.ts'
-import { fingerprintOfKey } from './envelope.ts'
+import { openKeyring } from './boot.ts'
+import { fingerprintOfKey, newKey } from './envelope.ts'
 import { parseKey } from './key-text.ts'
 
 const undo: (() => unknown)[] = []
@@ -124,6 +125,40 @@ describe('a master key in a file', () => {
     expect(answers.slice(0, 30).map(({ status }) => status)).toEqual(Array.from({ length: 30 }, () => 201))
     expect(answers.slice(30).map(codeOf)).toContain('200 undefined')
     expect(await wrapped(server)).toEqual([{ fingerprint: fingerprintOfKey(keyIn(server.path)), count: 60 }])
+    const again = await startWithFile(server.path, server)
+    for (const { token } of organizations) expect(await isKept(again, 'mine', token)).toBe(true)
+  })
+
+  test.each(['has heard of it', 'has not'])(
+    'that another server has put in use, and not in its place yet, survives a rotation by one that %s',
+    async (heard) => {
+      const server = await startWithFile()
+      await put(server, 'kept')
+      const [before, next] = [keyIn(server.path), newKey()]
+      // What the other one does until it is killed after its commit.
+      writeFileSync(`${server.path}.next`, next.toString('base64'), { mode: 0o600 })
+      const env: Seal = { source: 'env', key: next, previous: before }
+      await openKeyring({ db: server.db, log: server.platform.log, seal: env, say: () => undefined })
+      if (heard === 'has heard of it') await server.platform.keys.refresh()
+      const answer = await rotate(server)
+      // It may have looked just before.
+      expect(['200 undefined', '409 rotation_running']).toContain(codeOf(answer))
+      if (heard === 'has heard of it') expect(answer.status).toBe(200)
+      const again = await startWithFile(server.path, server)
+      expect(await isKept(again, 'kept')).toBe(true)
+      expect(readdirSync(join(server.path, '..'))).toEqual(['master.key'])
+    },
+  )
+
+  test('is replaced while data keys are: neither waits for the other forever', async () => {
+    const server = await startWithFile()
+    const organizations = await Promise.all(Array.from({ length: 20 }, () => newOrganization(server)))
+    for (const { token } of organizations) await put(server, 'mine', token)
+    const rotations = organizations.map(({ token }) => server.call('/keys/rotate', { as: { token }, body: {} }))
+    const answers = await Promise.all([rotate(server), ...rotations, rotate(server)])
+    expect(answers[0]?.status).toBe(200)
+    expect(answers.slice(1, -1).map(({ status }) => status)).not.toContain(500)
+    await expect.poll(async () => (await wrapped(server))[0].count, { timeout: 10_000 }).toBe(40)
     const again = await startWithFile(server.path, server)
     for (const { token } of organizations) expect(await isKept(again, 'mine', token)).toBe(true)
   })

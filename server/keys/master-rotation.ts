@@ -7,7 +7,7 @@ import { Refusal } from '../refusal.ts'
 import type { Tx } from '../store/database.ts'
 import { newKey } from './envelope.ts'
 import { settleFiles, stageKey } from './key-file.ts'
-import { insertMaster, lockMasterKeys, type Master, masterOf, promote } from './master.ts'
+import { insertMaster, lockMasterKeys, type Master, masterKeys, masterOf, notInUse, promote, settle } from './master.ts'
 import { enter, mastersOf, stateOf } from './seal.ts'
 import { splitKey } from './shares.ts'
 
@@ -27,25 +27,30 @@ export const masterRotate: Api['masterRotate'] = async (ctx, { shares, threshold
   })
 }
 
-/** The file is staged within the transaction, because its lock is what keeps a start from clearing the file away as a leftover. */
+/**
+ * The file is written within the transaction, because its lock keeps everyone else from the files. First the key in use gets its name, if
+ * it has not yet: it may be in the file that the new one is written to.
+ */
 async function rotateFile(ctx: Ctx<'operator'>, path: string) {
   const next = masterOf('file', newKey())
   const rotated = await putInUse(
     ctx,
     next,
-    async (tx) => {
+    async (tx, before) => {
       await insertMaster(tx, 'next', next)
-      stage(path, next.key)
+      stage(path, before, next)
     },
     (rewrapped) => ({ masterKey: next.fingerprint, inUse: true, rewrapped }),
   )
-  settleFiles(path, rotated.masterKey)
+  // The new key is in use, and found where it is; the next start or rotation does this as well.
+  await settle(ctx.db, path).catch((error: unknown) => ctx.log.warn({ code: reasonOf(error) }, 'key files not settled'))
   return rotated
 }
 
-function stage(path: string, key: Buffer): void {
+function stage(path: string, before: Master, next: Master): void {
   try {
-    stageKey(path, key)
+    settleFiles(path, before.fingerprint)
+    stageKey(path, next.key)
   } catch (error) {
     throw new Refusal('wrong_key_source', `The new key cannot be written beside ${path} (${reasonOf(error)}).`, {
       hint: 'Let the server write there, or hold the key in the environment (--seal env) and change it at a start.',
@@ -98,14 +103,15 @@ export const masterProve: Api['masterProve'] = async (ctx, { share }) => {
 async function putInUse<Result>(
   ctx: Ctx<'operator'>,
   next: Master,
-  stageIt: ((tx: Tx) => Promise<void>) | undefined,
+  stageIt: ((tx: Tx, before: Master) => Promise<void>) | undefined,
   resultOf: (rewrapped: number) => Result,
 ): Promise<Result> {
   const before = ctx.keys.master()
   return ctx.keys.replace(next, () =>
     change(ctx, async (tx) => {
       await lockMasterKeys(tx)
-      await stageIt?.(tx)
+      if ((await masterKeys(tx)).active?.id !== before.id) throw notInUse()
+      await stageIt?.(tx, before)
       const rewrapped = await promote(tx, before, next)
       const detail = { masterKey: next.fingerprint, before: before.fingerprint, rewrapped }
       return { result: resultOf(rewrapped), audit: { chain: installationChain, detail } }

@@ -1,9 +1,9 @@
 import type { Seal } from '../config.ts'
 import { Refusal } from '../refusal.ts'
-import { type Database, execute, rows, statement, type Tx } from '../store/database.ts'
+import { type Database, execute, rows, statement, type Tx, transaction } from '../store/database.ts'
 import { uuidv7 } from '../store/uuid.ts'
 import { fingerprintOfKey } from './envelope.ts'
-import { keysInFiles } from './key-file.ts'
+import { keysInFiles, settleFiles } from './key-file.ts'
 import { type StoredKey, unwrapKey, wrapKey } from './organization-keys.ts'
 
 /** The master key as a process has it. */
@@ -39,6 +39,14 @@ export function keyAtHand(seal: Seal, fingerprint: string): Buffer | undefined {
 const lock = statement('master.lock', "select pg_advisory_xact_lock(hashtext('1ctl.master'))")
 /** Held by everything that adds or changes a master key, files included. */
 export const lockMasterKeys = (tx: Tx) => execute(tx, lock)
+
+/** What a rotation leaves when it is over, or was killed. */
+export const settle = (db: Database, path: string) =>
+  transaction(db, async (tx) => {
+    await lockMasterKeys(tx)
+    const { active } = await masterKeys(tx)
+    if (active) settleFiles(path, active.fingerprint)
+  })
 
 export const masterOf = (source: Seal['source'], key: Buffer): Master => ({
   id: uuidv7(),
@@ -89,14 +97,7 @@ const rewrap = statement(
  * whoever makes keys with `from` at this moment (organization-keys.ts) and keeps others from beginning to.
  */
 export async function promote(tx: Tx, from: Master, to: Master): Promise<number> {
-  if ((await execute(tx, retire, [from.id])) === 0 || (await execute(tx, activate, [to.id])) === 0)
-    throw new Refusal(
-      'rotation_running',
-      'Someone else changed the master key at the same time. Look, and try again.',
-      {
-        hint: 'See it with: 1ctl admin status',
-      },
-    )
+  if ((await execute(tx, retire, [from.id])) === 0 || (await execute(tx, activate, [to.id])) === 0) throw notInUse()
   const stored = await rows(tx, wrapped, [from.id])
   const fresh = stored.map((row) => {
     const key = unwrapKey(from, row)
@@ -106,3 +107,8 @@ export async function promote(tx: Tx, from: Master, to: Master): Promise<number>
   })
   return execute(tx, rewrap, [to.id, stored.map(({ id }) => id), fresh])
 }
+
+export const notInUse = () =>
+  new Refusal('rotation_running', 'Someone else changed the master key at the same time. Look, and try again.', {
+    hint: 'See it with: 1ctl admin status',
+  })

@@ -21,6 +21,10 @@ export async function openKeys(db: Database, master: Master, organizationId: str
   return stored.map((row) => ({ id: row.id, purpose: row.purpose, active: row.active, key: unwrapKey(master, row) }))
 }
 
+const hold = statement('keys.holdMaster', "select from master_keys where id = $1 and state = 'active' for share")
+/** Whether this master key is in use, and stays so until the transaction ends. */
+export const holdMaster = async (tx: Tx, { id }: Master) => (await execute(tx, hold, [id])) > 0
+
 // Locks the master key against the rotation that would retire it; one that is retired makes no row. Where another process has made
 // the keys meanwhile, those stay.
 const insert = statement(
