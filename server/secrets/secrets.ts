@@ -209,13 +209,14 @@ async function editing(
       }
     })
   }
+  // A rotation has retired the data key at hand; the next try has the new one, unless one more has ended meanwhile.
+  const again = (error: unknown) => {
+    if (constraintOf(error) !== 'secret_values_key_id_fkey') throw error
+    ctx.keys.forget(organizationId)
+    return attempt()
+  }
   try {
-    return await attempt().catch((error: unknown) => {
-      // A rotation has retired the data key at hand; the second try has the new one.
-      if (constraintOf(error) !== 'secret_values_key_id_fkey') throw error
-      ctx.keys.forget(organizationId)
-      return attempt()
-    })
+    return await attempt().catch(again).catch(again)
   } catch (error) {
     if (edited && constraintOf(error)?.startsWith('secret_links_'))
       throw await inUse(ctx, edited.bag, edited.changes.removed)
