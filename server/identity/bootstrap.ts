@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto'
-import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import { apiBase } from '@1ctl/contract'
 import { formatToken } from '@1ctl/contract/token-format'
 import { appendEvents, system } from '../audit/append.ts'
+import { writePrivate } from '../private-file.ts'
 import { type Database, execute, statement, transaction } from '../store/database.ts'
 import { uuidv7 } from '../store/uuid.ts'
 import { found } from './organizations.ts'
@@ -52,7 +53,7 @@ export async function bootstrap(
       { action: 'installation.create', actor: system, object: { type: 'user', id: owner.id, name: email } },
     ])
     keepAside(file)
-    writePrivate(file, { url, apiUrl: url + apiBase, email, password, token })
+    write(file, { url, apiUrl: url + apiBase, email, password, token })
   })
   return { file, email: readBootstrap(file)?.email }
 }
@@ -60,7 +61,7 @@ export async function bootstrap(
 /** A later start may listen elsewhere; the file says where. */
 export function followAddress(file: string, url: string): void {
   const known = readBootstrap(file)
-  if (known && known.url !== url) writePrivate(file, { ...known, url, apiUrl: url + apiBase })
+  if (known && known.url !== url) write(file, { ...known, url, apiUrl: url + apiBase })
 }
 
 function readBootstrap(file: string): Bootstrap | undefined {
@@ -76,7 +77,4 @@ function keepAside(file: string): void {
   if (existsSync(file)) renameSync(file, file.replace(/\.json$/, `-before-${Date.now()}.json`))
 }
 
-function writePrivate(file: string, content: Bootstrap): void {
-  writeFileSync(`${file}.new`, `${JSON.stringify(content, null, 2)}\n`, { mode: 0o600, flush: true })
-  renameSync(`${file}.new`, file)
-}
+const write = (file: string, content: Bootstrap) => writePrivate(file, `${JSON.stringify(content, null, 2)}\n`)

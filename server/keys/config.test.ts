@@ -37,11 +37,11 @@ describe('where the master key is', () => {
 
   test('is shares', () => {
     expect(seal(['--seal=manual'])).toEqual({ source: 'manual', shares: 5, threshold: 3, sharesFile: undefined })
-    expect(seal(['--seal=manual', '--seal-shares=1', '--seal-threshold=1', '--shares-file=/tmp/x'])).toEqual({
+    expect(seal(['--seal=manual', '--seal-shares=1', '--seal-threshold=1', '--shares-file=/run/shares'])).toEqual({
       source: 'manual',
       shares: 1,
       threshold: 1,
-      sharesFile: '/tmp/x',
+      sharesFile: '/run/shares',
     })
   })
 
