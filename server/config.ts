@@ -186,7 +186,8 @@ function databaseUrl(problems: string[], { name, text }: Setting): string | unde
 function publicUrl(problems: string[], { name, text }: Setting): string | undefined {
   if (text !== undefined && !isUrl(text, ['http:', 'https:']))
     problems.push(`${name} must be a URL like https://1ctl.example.test`)
-  return text?.replace(/\/+$/, '')
+  // The origin: browsers, cookies and HSTS compare it letter by letter.
+  return text !== undefined && URL.canParse(text) ? new URL(text).origin : text
 }
 
 const isUrl = (text: string, protocols: string[]) => URL.canParse(text) && protocols.includes(new URL(text).protocol)

@@ -168,8 +168,11 @@ const codeOf = (error: unknown) => (error instanceof Error && 'code' in error ? 
 
 const reasonOf = (error: unknown) => (error instanceof Error && error.message) || codeOf(error)
 
-const urlOf = ({ tls, host }: Config, port: number) =>
-  `${tls ? 'https' : 'http'}://${host.includes(':') ? `[${host}]` : host}:${port}`
+/** As it can be called from here: "every address" is none. */
+function urlOf({ tls, host }: Config, port: number): string {
+  const name = { '0.0.0.0': '127.0.0.1', '::': '[::1]' }[host] ?? (host.includes(':') ? `[${host}]` : host)
+  return `${tls ? 'https' : 'http'}://${name}:${port}`
+}
 
 /** The port, which the system chose where 0 was asked for. */
 async function listen(app: FastifyInstance, { host, port }: Config): Promise<number> {

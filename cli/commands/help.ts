@@ -15,7 +15,7 @@ export function helpCommand(program: Command, run: Run): void {
       run(async ({ topic }: { topic: string[] }, { out }) => {
         const [word] = topic
         const page = topics[topic.join(' ')]
-        if (page !== undefined) return out.text(page.trim())
+        if (page !== undefined) return out.text(page.replace(/^\n+|\s+$/g, ''))
         const names = program.commands.flatMap((command) => [command.name(), ...command.aliases()])
         if (word !== undefined && !names.includes(word)) throw unknownTopic(word, [...names, ...Object.keys(topics)])
         await program.parseAsync([...topic, '--help'], { from: 'user' })

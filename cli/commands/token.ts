@@ -154,12 +154,7 @@ export async function tokenEnable({ tokenId }: TokenRef, { client, out }: Deps):
 export async function tokenDisable({ tokenId }: TokenRef, { client, flags, out }: Deps): Promise<void> {
   const api = client()
   const id = await tokenIdOf(api, tokenId)
-  if (!flags.yes && (await api.meView()).token?.id === id) {
-    throw usage(
-      `"${tokenId}" is the token that you are using: this command would lock you out.`,
-      'If you mean it, repeat with -y.',
-    )
-  }
+  if (!flags.yes && (await api.meView()).token?.id === id) throw lockOut(tokenId)
   const token = await api.tokenPatch({ id, enabled: false })
   out.one(token, id, [`Token "${token.name}" (${id}) disabled: it is refused from now on.`])
 }
@@ -185,10 +180,20 @@ export async function tokenRotate(
   const show = keepOnce(deps, outputFile)
   const api = deps.client()
   const graceHours = grace === undefined ? undefined : grace / hourMs
-  const { token, ...successor } = await api.tokenRotate({ id: await tokenIdOf(api, tokenId), graceHours })
+  const id = await tokenIdOf(api, tokenId)
+  const own = (await api.meView()).token?.id === id
+  if (own && graceHours === 0 && !deps.flags.yes) throw lockOut(tokenId)
+  const { token, ...successor } = await api.tokenRotate({ id, graceHours })
   show({ ...once(successor, token), lines: [`Token rotated: ${successor.name}`, ...idAndExpiry(successor)] })
   deps.note(`The old token (${successor.replaces}) works until ${successor.replacedEndsAt}.`)
+  if (own) deps.note('It is the one you are using: sign in with the new one before that, 1ctl auth login --token-stdin')
 }
+
+const lockOut = (tokenId: string) =>
+  usage(
+    `"${tokenId}" is the token that you are using: this command would lock you out.`,
+    'If you mean it, repeat with -y.',
+  )
 
 const endsWithin = ({ status, expiresAt }: Token, ms: number) =>
   status !== 'expired' && expiresAt !== null && Date.parse(expiresAt) - Date.now() <= ms

@@ -1,12 +1,11 @@
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 
-const graceMs = 5_000
 const lookEveryMs = 20
 
 /**
  * Closing answers the requests in flight and then ends every connection. Node alone would wait: a minute for one that was just
- * answered, for ever for one that a browser opened ahead of a request.
+ * answered, for ever for one that a browser opened ahead of a request. How long a stop may take in all is main.ts's affair.
  */
 export function closeGently(app: FastifyInstance): void {
   const sockets = new Set<Socket>()
@@ -22,9 +21,8 @@ export function closeGently(app: FastifyInstance): void {
     response.once('close', answered)
   })
   app.addHook('preClose', (done) => {
-    const until = Date.now() + graceMs
     const timer = setInterval(() => {
-      if (inFlight === 0 || Date.now() > until) for (const socket of sockets) socket.destroy()
+      if (inFlight === 0) for (const socket of sockets) socket.destroy()
     }, lookEveryMs)
     app.server.once('close', () => clearInterval(timer))
     done()

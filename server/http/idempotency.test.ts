@@ -31,6 +31,26 @@ async function auditedCreations(name: string) {
 }
 
 describe('a repeated POST', () => {
+  test('by the same person in another organization, or with another query, is another request', async () => {
+    const person = await signIn(server, server.email, server.password)
+    await server.client(person).organizationCreate({ name: 'elsewhere' })
+    const send = repeatable('/vpcs', { name: 'twice' }, { as: person })
+    expect((await send()).body.namespace).toBe('main--twice')
+    await server.client(person).sessionSwitch({ organization: 'elsewhere' })
+    expect((await send()).body.error.code).toBe('idempotency_key_reused')
+    const put = { name: 'once', data: { A: 'a value long enough' } }
+    const keyed = (path: string) =>
+      server.call(path, {
+        as,
+        body: { value: 'a value long enough', key: 'A' },
+        headers: { 'idempotency-key': 'same' },
+      })
+    await server.call('/secrets', { as, body: put })
+    await server.call('/secrets', { as, body: { ...put, appId: 'app' } })
+    expect((await keyed('/secrets/once/verify')).body).toHaveProperty('match')
+    expect((await keyed('/secrets/once/verify?appId=app')).body.error.code).toBe('idempotency_key_reused')
+  })
+
   test('is answered as the first time, without what is shown once, and nothing is done twice', async () => {
     const send = repeatable('/tokens', { name: 'repeated' })
     const first = await send()

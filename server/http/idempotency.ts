@@ -5,6 +5,9 @@ import { type Database, execute, row, statement, type Tx } from '../store/databa
 
 type Once = NonNullable<RequestFacts['idempotency']>
 
+/** The same key in another organization of the same person is another request. */
+const purpose = (caller: Caller, { of }: Once) => `${of} ${caller.organization?.id ?? ''}`
+
 /**
  * Repeated POSTs: the same caller with the same `idempotency-key` within a day is answered as the first time and nothing is done.
  * The key is claimed inside the change's own transaction (change.ts), so of two at once the second waits for the first.
@@ -39,12 +42,12 @@ const find = statement<{ route: string; answer: object | null; status: number | 
   'idempotency.find',
   `select route, answer, status from idempotency_keys where caller = $1 and key = $2 and created_at > now() - ${age}`,
 )
-async function earlierAnswer(db: Database, caller: Caller, { key, of }: Once, parts: AnswerParts) {
-  const found = await row(db, find, [callerId(caller), key])
-  if (found && found.route !== of)
+async function earlierAnswer(db: Database, caller: Caller, once: Once, parts: AnswerParts) {
+  const found = await row(db, find, [callerId(caller), once.key])
+  if (found && found.route !== purpose(caller, once))
     throw new Refusal(
       'idempotency_key_reused',
-      `The idempotency-key "${key}" was used for something else. Use a new one for each request.`,
+      `The idempotency-key "${once.key}" was used for something else. Use a new one for each request.`,
     )
   if (found?.status) parts.status = found.status
   return found?.answer
@@ -56,8 +59,8 @@ const claim = statement(
    on conflict (caller, key) do update set route = $3, answer = null, created_at = now()
    where idempotency_keys.created_at <= now() - ${age}`,
 )
-export async function claimKey(tx: Tx, caller: Caller, { key, of }: Once): Promise<void> {
-  if ((await execute(tx, claim, [callerId(caller), key, of])) === 0) throw new Replay()
+export async function claimKey(tx: Tx, caller: Caller, once: Once): Promise<void> {
+  if ((await execute(tx, claim, [callerId(caller), once.key, purpose(caller, once)])) === 0) throw new Replay()
 }
 
 const keep = statement(

@@ -93,7 +93,7 @@ function factsOf(request: FastifyRequest, { name, route, publicUrl }: Mounted): 
     secure: publicUrl?.startsWith('https:') || request.protocol === 'https',
     idempotency:
       typeof key === 'string' && key !== ''
-        ? { key, of: [name, ...Object.values(request.params as Record<string, string>)].join(' ') }
+        ? { key, of: `${name} ${hashOf(request.url).toString('base64url')}` }
         : undefined,
     ifMatch: request.headers['if-match'],
   }
@@ -129,8 +129,29 @@ function problemsOf(issue: z.core.$ZodIssue): Problem[] {
   const path = issue.path.map(String)
   if (issue.code === 'unrecognized_keys')
     return issue.keys.map((key) => ({ path: [...path, key].join('.'), message: 'is not known here' }))
-  // zod's own wording starts with "Invalid input: ".
-  return [{ path: path.join('.'), message: issue.message.replace(/^Invalid input: /, '') }]
+  return [{ path: path.join('.'), message: inWords(issue) }]
+}
+
+/** The contract's own sentences where it has them, and ours instead of zod's where not. */
+function inWords(issue: z.core.$ZodIssue): string {
+  if (issue.code === 'invalid_type' && issue.message.startsWith('Invalid input')) {
+    if (!issue.message.endsWith('received undefined')) return `must be ${kinds[issue.expected] ?? issue.expected}`
+    return issue.path.length > 0 ? 'is needed' : 'a JSON object is needed'
+  }
+  if (issue.code === 'too_small' && issue.message.startsWith('Too small')) return `must be at least ${issue.minimum}`
+  if (issue.code === 'too_big' && issue.message.startsWith('Too big')) return `must be at most ${issue.maximum}`
+  if (issue.code === 'invalid_value' && issue.message.startsWith('Invalid'))
+    return `must be one of ${issue.values.join(', ')}`
+  if (issue.code === 'invalid_format' && issue.format === 'datetime') return 'must be a time: 2026-07-26T10:00:00Z'
+  return issue.message
+}
+const kinds: Record<string, string> = {
+  string: 'text',
+  number: 'a number',
+  int: 'a whole number',
+  boolean: 'true or false',
+  object: 'an object',
+  array: 'a list',
 }
 
 function credentialOf(
@@ -192,7 +213,7 @@ export async function settle(
 }
 
 /** "No" to who is calling, and "no" to what they want, but not "you made a typing mistake". */
-const isAudited = ({ status }: Refusal) => [401, 403, 409, 429].includes(status)
+const isAudited = ({ status, code }: Refusal) => [401, 403, 409, 429].includes(status) || code === 'invalid_invitation'
 
 async function auditRefusal(
   platform: Platform,

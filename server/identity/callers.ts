@@ -92,7 +92,7 @@ export function toCaller(kind: Credential['kind'], row: CallerRow | undefined): 
   if (!row)
     throw kind === 'token'
       ? new Refusal('invalid_token', 'This token does not exist; it may have been deleted.', {
-          hint: 'Create one under Settings, API Tokens.',
+          hint: 'Someone who is signed in can create one: 1ctl token create --name <name>',
         })
       : new Refusal('session_expired', 'This browser session has ended. Sign in again.')
   // Its organization's admins should see who still uses it, so it is named though it does not count.

@@ -154,6 +154,23 @@ describe('the life of a token', () => {
 })
 
 describe('rotating', () => {
+  test('gives no more than the old token had: neither the rights of who rotates, nor a scope that is wider for them', async () => {
+    const maker = await newMember(server, 'admin')
+    const [whole, scoped] = [await newToken(server, {}, maker), await newToken(server, { scopes: ['admin'] }, maker)]
+    await server.client().memberPatch({ id: maker.id, role: 'viewer' })
+    const owner = await signIn(server, server.email, server.password)
+    const next = await server.client(owner).tokenRotate({ id: whole.id })
+    expect(next.scopes).toEqual(['read'])
+    expect((await server.client({ token: next.token ?? '' }).meView()).permissions).toEqual(['read'])
+    await server.client().memberPatch({ id: maker.id, role: 'admin' })
+    expect((await server.client(owner).tokenRotate({ id: scoped.id })).scopes).toEqual([
+      'read',
+      'deploy',
+      'secrets:write',
+      'tokens:admin',
+    ])
+  })
+
   test('gives a successor of the same name, tag, scopes, limits and lifetime, which belongs to who rotates', async () => {
     const [maker, rotator] = [await newMember(server, 'admin'), await newMember(server, 'admin')]
     const given = { scopes: ['deploy'] as Scope[], vpcs: ['default'], apps: ['api', 'web'] }

@@ -1,9 +1,16 @@
 import { randomBytes } from 'node:crypto'
 import { encodeId } from '@1ctl/contract/ids'
-import type { Scope } from '@1ctl/contract/permissions'
-import { limitable, type Permission } from '@1ctl/contract/permissions'
+import {
+  scopes as allScopes,
+  limitable,
+  type Permission,
+  type Role,
+  roleAllows,
+  type Scope,
+  scopeAllows,
+} from '@1ctl/contract/permissions'
 import { formatToken, tokenHint } from '@1ctl/contract/token-format'
-import { demand, isLimited, tokenFor } from '../access.ts'
+import { demand, isLimited, type Token, tokenFor } from '../access.ts'
 import { change } from '../change.ts'
 import type { Api, Ctx, Granted } from '../context.ts'
 import { pageValues, toPage, view } from '../http/view.ts'
@@ -65,9 +72,10 @@ export const tokenView: Api['tokenView'] = async (ctx, { id }) => {
 }
 
 export const tokenCreate: Api['tokenCreate'] = async (ctx, input) => {
-  const scopes = grantable(ctx, input.scopes ?? null)
+  const inherited = grantable(ctx, input.scopes ?? null)
   const limits = await resolveLimits(ctx, input.vpcs ?? null, input.apps ?? null)
   if (isLimited(limits)) refuseUnlimitable(input.scopes ?? [])
+  const scopes = isLimited(limits) && !input.scopes ? limitedScopes(inherited) : inherited
   const value = formatToken(randomBytes(64), input.tag)
   const lifetime = input.expiresInDays === undefined ? null : `${input.expiresInDays} days`
   const created = await change(ctx, async (tx) => {
@@ -113,12 +121,12 @@ export const tokenDelete: Api['tokenDelete'] = async (ctx, { id }) => {
 }
 
 /**
- * A successor that belongs to the caller, with what the old one had, so that nobody gets more by rotating another's token; the old
- * one simply expires, which costs the check of every request nothing.
+ * A successor that belongs to the caller, with no more than the old one had, so that neither the token nor the caller gains by it; the
+ * old one simply expires, which costs the check of every request nothing.
  */
 export const tokenRotate: Api['tokenRotate'] = async (ctx, { id, graceHours }) => {
   const old = await tokenFor(ctx, id)
-  const scopes = grantable(ctx, old.scopes)
+  const scopes = grantable(ctx, await heldScopes(ctx, old))
   const [, tag] = /^sat_([^_]+)_/.exec(old.prefix) ?? []
   const value = formatToken(randomBytes(64), tag)
   const rotated = await change(ctx, async (tx) => {
@@ -146,6 +154,23 @@ export const tokenRotate: Api['tokenRotate'] = async (ctx, { id, graceHours }) =
   })
   return { ...rotated, token: value }
 }
+
+const roleOf = statement<{ role: Role }>(
+  'tokens.roleOf',
+  'select role from members where organization_id = $1 and user_id = $2',
+)
+/** What a token has now. Without scopes of its own that hangs on its creator's role, which its successor, another's, must not outgrow. */
+async function heldScopes(ctx: Ctx<'tokens:admin'>, { scopes, created_by }: Token): Promise<Scope[] | null> {
+  if (created_by === ctx.caller.userId) return scopes
+  const creator = await row(ctx.db, roleOf, [ctx.caller.organization.id, created_by])
+  const ofRole: readonly Permission[] = creator ? roleAllows[creator.role] : []
+  // The scope admin is as much as its creator's role, and an owner's is more than an admin's: it becomes what is below it.
+  const named = (scopes ?? ['admin']).flatMap((scope) =>
+    scope === 'admin' && creator?.role !== 'owner' ? belowAdmin : [scope],
+  )
+  return [...new Set(named)].filter((scope) => ofRole.includes(scope))
+}
+const belowAdmin = allScopes.filter((scope) => scope !== 'admin' && scope !== 'operator')
 
 const end = statement<{ expires_at: string; lifetime: string | null }>(
   'tokens.end',
@@ -225,6 +250,11 @@ async function resolveLimits(ctx: Ctx<'tokens:admin'>, vpcs: string[] | null, ap
     )
   return { vpcs: found.map(({ id }) => id), apps }
 }
+
+/** Of what is inherited, the part that a limited token can use: it should show no more than it has. */
+const limitedScopes = (scopes: Scope[] | null) =>
+  scopes &&
+  limitable.filter((scope) => scopes.some((held) => (scopeAllows[held] as readonly Permission[]).includes(scope)))
 
 function refuseUnlimitable(scopes: Scope[]): void {
   const beyond = scopes.filter((scope) => !(limitable as readonly Permission[]).includes(scope))
