@@ -1,4 +1,4 @@
-// The peer: two endpoints as one would write them by hand for speed, with the product's Fastify and `pg` and nothing else. A
+// The peer: three endpoints as one would write them by hand for speed, with the product's Fastify and `pg` and nothing else. A
 // statement for the token, one for the rows, both prepared; the product's fields, through a response schema. It reads the product's
 // own tables, so that both find the same rows. No permissions, limits, error shape, metrics or security headers.
 import { createHash } from 'node:crypto'
@@ -86,6 +86,34 @@ const item = object({
 const page = object({ items: { type: 'array', items: item }, nextCursor: textOrNull })
 app.get('/v1/cli/tokens', answers(page), async ({ token }) => {
   const { rows } = await pool.query({ ...tokensOfOrganization, values: [token.organization_id] })
+  return { items: rows.slice(0, 50), nextCursor: rows.length > 50 ? rows[49].id : null }
+})
+
+const bagsOfOrganization = {
+  name: 'bags',
+  text: `select s.id, s.name, s.type, s.version, s.app, v.name as vpc, s.created_at as "createdAt", s.created_by as "createdBy",
+      s.updated_at as "updatedAt", s.updated_by as "updatedBy", array_agg(k.key order by k.key) as keys,
+      (select count(*)::int from secret_uses u where u.secret_id = s.id) as "usedBy"
+    from secrets s left join vpcs v on v.id = s.vpc_id left join secret_keys k on k.secret_id = s.id
+    where s.organization_id = $1 group by s.id, v.name order by s.id desc limit 51`,
+}
+const bag = object({
+  id: text,
+  name: text,
+  type: text,
+  version: { type: 'integer' },
+  app: textOrNull,
+  vpc: textOrNull,
+  createdAt: text,
+  createdBy: text,
+  updatedAt: text,
+  updatedBy: text,
+  keys: { type: 'array', items: text },
+  usedBy: { type: 'integer' },
+})
+const bags = object({ items: { type: 'array', items: bag }, nextCursor: textOrNull })
+app.get('/v1/cli/secrets', answers(bags), async ({ token }) => {
+  const { rows } = await pool.query({ ...bagsOfOrganization, values: [token.organization_id] })
   return { items: rows.slice(0, 50), nextCursor: rows.length > 50 ? rows[49].id : null }
 })
 

@@ -2,7 +2,10 @@
 // Takes autocannon's options as a message, answers with what came of it.
 import autocannon from 'autocannon'
 
-process.on('message', async (options) => {
+process.on('message', (options) => void measure(options))
+process.on('disconnect', () => process.exit())
+
+async function measure(options) {
   const before = process.cpuUsage()
   const { requests, duration, non2xx, errors } = await autocannon(options)
   const { user, system } = process.cpuUsage(before)
@@ -12,5 +15,4 @@ process.on('message', async (options) => {
     failed: non2xx + errors,
     cpuSeconds: (user + system) / 1e6,
   })
-})
-process.on('disconnect', () => process.exit())
+}

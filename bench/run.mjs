@@ -22,7 +22,7 @@ if (parts.length === 0) fail(`There is no part "${wanted.join(' ')}" in bench/pa
 
 const file = new URL('baselines.json', import.meta.url)
 const baselines = existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : {}
-for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => cleanUp().then(() => process.exit(1)))
+for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => void cleanUp().then(() => process.exit(1)))
 
 const table = [['figure', 'measured', 'target', 'verdict', 'baseline']]
 const before = new Set()

@@ -5,7 +5,7 @@ export const median = (values) => quantile(values, 0.5)
 /** Half of the values lie between these two. */
 export const quartiles = (values) => [quantile(values, 0.25), quantile(values, 0.75)]
 
-function quantile(values, share) {
+export function quantile(values, share) {
   const sorted = values.toSorted((a, b) => a - b)
   const place = (sorted.length - 1) * share
   const [below, above] = [sorted[Math.floor(place)], sorted[Math.ceil(place)]]

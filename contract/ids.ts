@@ -18,22 +18,29 @@ export type Noun = keyof typeof idPrefixes
 
 const alphabet = '0123456789abcdefghjkmnpqrstvwxyz'
 const digitOf = new Map(Array.from(alphabet, (character, digit) => [character, digit]))
+const digitPairs = Array.from({ length: 1024 }, (_, pair) => `${alphabet[pair >> 5]}${alphabet[pair & 31]}`)
+const [dash, zero, nine, a] = ['-', '0', '9', 'a'].map((character) => character.charCodeAt(0)) as [
+  number,
+  number,
+  number,
+  number,
+]
 const uuidPattern = /^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$/i
 const suffixPattern = /^[0-7][0-9a-hjkmnp-tv-z]{25}$/
 
 export function encodeId(noun: Noun, uuid: string): string {
-  const hex = uuid.replaceAll('-', '')
   let suffix = ''
-  // 128 bits in 26 digits of 5 bits: two bits of padding in front.
+  // 128 bits in 26 digits of 5 bits: two bits of padding in front. Two digits at a time, because lists print many ids.
   let bits = 2
   let pending = 0
-  for (const character of hex) {
-    pending = (pending << 4) | Number.parseInt(character, 16)
+  for (let at = 0; at < uuid.length; at++) {
+    const code = uuid.charCodeAt(at)
+    if (code === dash) continue
+    pending = (pending << 4) | (code <= nine ? code - zero : code - a + 10)
     bits += 4
-    while (bits >= 5) {
-      bits -= 5
-      suffix += alphabet[(pending >> bits) & 31]
-    }
+    if (bits < 10) continue
+    bits -= 10
+    suffix += digitPairs[pending >> bits]
     pending &= (1 << bits) - 1
   }
   return `${idPrefixes[noun]}_${suffix}`

@@ -7,7 +7,15 @@ import { z } from 'zod'
 import { admit } from '../access.ts'
 import { appendEvents } from '../audit/append.ts'
 import type { AnswerParts, Api, Caller, Ctx, Platform, RequestFacts } from '../context.ts'
-import { type CallerRow, type Credential, findCaller, hashOf, noteUse, toCaller } from '../identity/callers.ts'
+import {
+  type CallerRow,
+  type CallerWithRows,
+  type Credential,
+  findCaller,
+  hashOf,
+  noteUse,
+  toCaller,
+} from '../identity/callers.ts'
 import { organizationNotFound } from '../identity/organizations.ts'
 import { invalid, Refusal } from '../refusal.ts'
 import { readSessionCookie } from './cookie.ts'
@@ -58,9 +66,9 @@ async function serve(platform: Platform, mounted: Mounted, request: FastifyReque
       if (credential) {
         const found = early?.values
           ? await findWithRows(platform, implemented as AnyView, credential, early.values)
-          : await findCaller(platform.db, credential)
-        caller = await settle(platform, credential, found, facts, request)
-        rows = found && 'rows' in found ? (found.rows as unknown[]) : []
+          : { caller: await findCaller(platform.db, credential), rows: [] }
+        caller = await settle(platform, credential, found?.caller, facts, request)
+        rows = found?.rows ?? []
       }
     }
     const ctx = admit(platform, route, caller, { request: facts, answer })
@@ -179,8 +187,8 @@ export function tokenOf({ headers }: FastifyRequest): string | undefined {
 
 async function findWithRows({ db }: Platform, view: AnyView, { kind, hash }: Credential, values: unknown[]) {
   const { name, text } = view.statements[kind]
-  const { rows } = await db.query<CallerRow & { rows: unknown[] }>({ name, text, values: [hash, ...values] })
-  return rows[0]
+  const found = await db.query<CallerWithRows>({ name, text, values: [hash, ...values] })
+  return found.rows[0]
 }
 
 /** The caller behind what was found, or the refusal; a token that does not count is counted against its address. */

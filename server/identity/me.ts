@@ -12,16 +12,14 @@ export const meView: Api['meView'] = (ctx) => describeCaller(ctx, ctx.caller)
 const organizationsOfUser = statement<{ id: string; name: string; role: Role }>(
   'me.organizations',
   `select o.id, o.name, m.role from members m join organizations o on o.id = m.organization_id
-   where m.user_id = $1 and ($2::uuid is null or o.id = $2) order by o.name`,
+   where m.user_id = $1 order by o.name`,
 )
 const vpcNames = statement<{ name: string }>('me.vpcs', 'select name from vpcs where id = any($1) order by name')
 
 export async function describeCaller(ctx: Pick<Ctx, 'db'>, caller: Caller): Promise<Me> {
   const { token, session } = caller
-  // A token belongs to one organization and does not tell of its creator's others.
-  const onlyOrganization = token && caller.organization?.id
   const [organizations, limitedTo] = await Promise.all([
-    rows(ctx.db, organizationsOfUser, [caller.userId, onlyOrganization]),
+    token ? ofToken(caller) : rows(ctx.db, organizationsOfUser, [caller.userId]),
     token?.vpcs ? namesOf(ctx.db, token.vpcs) : null,
   ])
   return {
@@ -44,5 +42,8 @@ export async function describeCaller(ctx: Pick<Ctx, 'db'>, caller: Caller): Prom
     organizations: organizations.map(({ id, name, role }) => ({ id: encodeId('organization', id), name, role })),
   }
 }
+
+/** It belongs to one, and does not tell of its creator's others. */
+const ofToken = ({ organization, role }: Caller) => (organization && role ? [{ ...organization, role }] : [])
 
 const namesOf = async (db: Database, ids: string[]) => (await rows(db, vpcNames, [ids])).map(({ name }) => name)
