@@ -156,7 +156,10 @@ describe('a master key in a file', () => {
     for (const { token } of organizations) await put(server, 'mine', token)
     const rotations = organizations.map(({ token }) => server.call('/keys/rotate', { as: { token }, body: {} }))
     const answers = await Promise.all([rotate(server), ...rotations, rotate(server)])
-    expect(answers[0]?.status).toBe(200)
+    // Of the two, the one that comes while the other works is told so; which that is depends on who reads its body first.
+    const [one, other] = [answers[0]?.status, answers.at(-1)?.status].sort()
+    expect(one).toBe(200)
+    expect([200, 409]).toContain(other)
     expect(answers.slice(1, -1).map(({ status }) => status)).not.toContain(500)
     await expect.poll(async () => (await wrapped(server))[0].count, { timeout: 10_000 }).toBe(40)
     const again = await startWithFile(server.path, server)
