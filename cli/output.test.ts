@@ -1,6 +1,9 @@
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { clean, createOutput, yaml } from './output.ts'
 
+// picocolors by itself would color pipes where CI is set, and it looks when it is loaded.
+vi.hoisted(() => vi.stubEnv('CI', 'true'))
+
 const flags = {
   output: 'table',
   wide: false,
