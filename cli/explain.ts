@@ -28,7 +28,8 @@ export function explain(
     report.why && `${paint('bold', 'Cause:')} ${clean(report.why)}`,
     report.fix && `${paint('bold', 'Fix:')} ${clean(report.fix)}`,
     report.requestId && `${paint('bold', 'Request:')} ${clean(report.requestId)}`,
-    flags.debug && error instanceof Error && error.stack,
+    // What is wrong with a line of arguments is above, without the value that may be in it; a stack begins with it.
+    flags.debug && error instanceof Error && !(error instanceof CommanderError) && error.stack,
   ]
   return { text: lines.filter(Boolean).join('\n').concat('\n'), exitCode }
 }

@@ -96,7 +96,7 @@ type Paint = (tone: Tone, text: string) => string
 /** Stdout and stderr are judged apart. Not picocolors' own judgment, which colors pipes where CI is set. */
 export function painter(stream: NodeJS.WriteStream, allowed: boolean): Paint {
   const { env } = process
-  const isTerminal = Boolean(stream.isTTY) && env.TERM !== 'dumb'
+  const isTerminal = (stream.isTTY ?? false) && env.TERM !== 'dumb'
   const colors = createColors(allowed && !env.NO_COLOR && (Boolean(env.FORCE_COLOR) || isTerminal))
   return (tone, text) => colors[tone](text)
 }

@@ -271,7 +271,14 @@ describe('where a value comes from', () => {
       /^Error: The name given with --kv is not valid./,
     ],
     ['a name of 129 characters', ['--kv', `${'K'.repeat(129)}=${marker}`], '', /not valid/],
-    ['a file that is not there', ['--kv-file', 'A=none'], '', /^Error: Cannot read none: there is no such file./],
+    ['a file that is not there', ['--kv-file', 'A=none'], '', /^Error: Cannot read the file for A: there is no such/],
+    ['a value in place of its file', ['--kv-file', `A=${marker}`], '', /^Error: Cannot read the file for A: there is/],
+    [
+      'a pair in place of a file',
+      ['--from-env-file', `A=${marker}`],
+      '',
+      /^Error: Cannot read A=…: there is no such file./,
+    ],
     ['a file without a path', ['--kv-file', 'A='], '', /^Error: --kv-file A has no path./],
     ['binary data', ['--kv-file', 'A=binary'], '', /^Error: The file for A is not text in UTF-8./],
     [
@@ -304,7 +311,8 @@ describe('where a value comes from', () => {
   })
 
   test('an unknown command with a value in it does not show it', async () => {
-    expect((await run(['secret', `KEY=${marker}\nx`])).stderr).toBe("Error: Unknown command 'KEY'.\n")
+    for (const flags of [[], ['--debug']])
+      expect((await run(['secret', `KEY=${marker}\nx`, ...flags])).stderr).toBe("Error: Unknown command 'KEY'.\n")
   })
 
   test('--allow-empty stores what is empty', async () => {
@@ -480,6 +488,17 @@ describe('a file of keys', () => {
 })
 
 describe('keys that are there', () => {
+  test.each(['unset', 'verify', 'rotate group', 'restore group --version 1', 'history'])(
+    '%s does not repeat what is no name of a key: it may be a value',
+    async (command) => {
+      expect(await run(`secret ${command} -k KEY=${marker}`)).toEqual({
+        code: 2,
+        stdout: '',
+        stderr: expect.stringMatching(/^Error: The name given with -k is not valid.\nFix: It can have at most 128/),
+      })
+    },
+  )
+
   test('unset finds the secret that holds the key, and asks for --name where several do', async () => {
     workOn('several')
     await run('secret create --kv A=1 --kv B=1')

@@ -1,5 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs'
-import { type Parsed, parseDotenv, parseJson, type Problem } from '@1ctl/contract/dotenv'
+import { type Parsed, type Problem, parseDotenv, parseJson } from '@1ctl/contract/dotenv'
 import { limits } from '@1ctl/contract/limits'
 import { isEnvName, isReservedEnvName, matches, nameRules } from '@1ctl/contract/names'
 import { valueHints } from '@1ctl/contract/value-hints'
@@ -83,7 +83,6 @@ export async function readKeyFile(
 
 /** One value, asked for or from stdin. */
 export function readOneValue(key: string, trim: boolean, deps: Deps): Promise<string> {
-  refuseBadKey(key, '-k')
   return valueFrom(askedOrPiped(key, deps), trim, deps)
 }
 
@@ -145,6 +144,12 @@ function split(pair: string, flag: string): [key: string, rest: string | undefin
   return [key, rest.length > 0 ? rest.join('=') : undefined]
 }
 
+/** The name that `-k` is given. */
+export function keyName(key: string): string {
+  refuseBadKey(key, '-k')
+  return key
+}
+
 // Not shown: what stands in the place of a name may be a value.
 function refuseBadKey(key: string, flag: string): void {
   if (!matches(nameRules.secretKey, key))
@@ -172,7 +177,8 @@ async function valueFrom(source: Source, trim: boolean, { note }: Deps): Promise
       }
       return source.value
     }
-    if (source.from === 'file') return decode(readFile(source.path), `The file for ${key}`)
+    // Without the path: who takes --kv-file for --kv has written the value there.
+    if (source.from === 'file') return decode(readFile(source.path, `the file for ${key}`), `The file for ${key}`)
     if (source.from === 'terminal') {
       const typed = trimmed(await askHidden(`Value of ${key}`))
       const lines = typed.split('\n').length
@@ -202,14 +208,18 @@ function noteWaiting(note: Deps['note'], what: string): void {
   if (process.stdin.isTTY) note(`Waiting for ${what} on stdin; Ctrl-D ends it.`)
 }
 
-function readFile(path: string): Buffer {
+function readFile(path: string, name = withoutValue(path)): Buffer {
   try {
     return readFileSync(path)
   } catch (error) {
     const { code = '' } = error as NodeJS.ErrnoException
-    throw usage(`Cannot read ${path}: ${reasons[code] ?? code}.`)
+    throw usage(`Cannot read ${name}: ${reasons[code] ?? code}.`)
   }
 }
+
+// `1ctl secret import KEY=VALUE` is not how it goes, and is typed all the same.
+const withoutValue = (path: string) => path.replace(/=.*/s, '=…')
+
 const reasons: Record<string, string> = {
   ENOENT: 'there is no such file',
   EISDIR: 'it is a folder',

@@ -3,7 +3,7 @@ import { type Command, InvalidArgumentError } from 'commander'
 import { choiceOption, examples } from '../command.ts'
 import type { Run } from '../deps.ts'
 import { addPlaceOptions } from '../place.ts'
-import { addValueOptions, emptyOption, trimOption } from '../values.ts'
+import { addValueOptions, emptyOption, keyName, trimOption } from '../values.ts'
 import { repeated } from '../words.ts'
 import { charsets, secretDelete, secretRestore, secretRotate, secretUnset, secretVerify } from './secret-change.ts'
 import { secretKeys, secretList, secretUsage, secretVersionList, secretView } from './secret-read.ts'
@@ -64,7 +64,7 @@ export function secretCommands(secret: Command, run: Run): void {
 
   addPlaceOptions(secret.command('unset'))
     .description('Remove keys from a secret')
-    .requiredOption(keyFlags, 'the key to remove; repeat for more', repeated(String))
+    .requiredOption(keyFlags, 'the key to remove; repeat for more', repeated(keyName))
     .option(...nameOption)
     .option('--ignore-missing', 'a key that is not there is no error')
     .option(...noteOption)
@@ -115,7 +115,7 @@ export function secretCommands(secret: Command, run: Run): void {
 
   addPlaceOptions(secret.command('verify'))
     .description('Tell whether a value, asked for or piped in, is the stored one; exit 10 if not')
-    .requiredOption(keyFlags, 'the key')
+    .requiredOption(keyFlags, 'the key', keyName)
     .option(...nameOption)
     .addOption(trimOption())
     .addHelpText(
@@ -134,7 +134,7 @@ export function secretCommands(secret: Command, run: Run): void {
   addPlaceOptions(secret.command('history'))
     .description('List the versions of a secret: who changed which keys when, and why')
     .argument('[group]', 'name or id (default: the only one of the app)')
-    .option(keyFlags, 'only versions that touch this key')
+    .option(keyFlags, 'only versions that touch this key', keyName)
     .addHelpText(
       'before',
       examples('1ctl secret history database-creds', '1ctl secret history database-creds -k DB_PASS'),
@@ -145,7 +145,7 @@ export function secretCommands(secret: Command, run: Run): void {
     .description('Make an old version, or some keys of it, the new one')
     .argument('<group>', 'name or id')
     .requiredOption('--version <number>', 'the version, see 1ctl secret history', wholeNumber)
-    .option(keyFlags, 'only this key; repeat for more', repeated(String))
+    .option(keyFlags, 'only this key; repeat for more', repeated(keyName))
     .option(...noteOption)
     .option(...stageOption)
     .addHelpText(
@@ -160,7 +160,7 @@ export function secretCommands(secret: Command, run: Run): void {
   addPlaceOptions(secret.command('rotate'))
     .description('Replace the value of a key by a generated one, which nobody sees, or by one you give')
     .argument('<group>', 'name or id')
-    .requiredOption(keyFlags, 'the key')
+    .requiredOption(keyFlags, 'the key', keyName)
     .option('--bytes <count>', 'how many random bytes', byteCount, 32)
     .addOption(choiceOption('--charset <charset>', 'how they are written', charsets).default('base64url'))
     .option('--prompt', 'ask for the new value')

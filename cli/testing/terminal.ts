@@ -1,7 +1,8 @@
 import { spawn, spawnSync } from 'node:child_process'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { TestOptions } from 'vitest'
-import type { Machine } from './cli.ts'
+import type { Machine, RunOptions } from './cli.ts'
 
 const program = fileURLToPath(new URL('../bin/1ctl.cjs', import.meta.url))
 
@@ -17,11 +18,12 @@ export function inTerminal(
   machine: Machine,
   args: string,
   answers: [question: string, keys: string | (() => Promise<string>)][],
+  { env = {}, folder = '.' }: Pick<RunOptions, 'env' | 'folder'> = {},
 ) {
   return new Promise<{ code: number | null; screen: string }>((resolve, reject) => {
     const child = spawn('script', ['-qec', `"${process.execPath}" "${program}" ${args}`, '/dev/null'], {
-      cwd: machine.home,
-      env: { PATH: process.env.PATH, HOME: machine.home, TERM: 'xterm' },
+      cwd: join(machine.home, folder),
+      env: { PATH: process.env.PATH, HOME: machine.home, TERM: 'xterm', ...env },
     })
     let screen = ''
     const open = [...answers]

@@ -1,24 +1,28 @@
-import { createHash, randomBytes } from 'node:crypto'
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { contract, type Route } from '@1ctl/contract'
 import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest'
-import { newMember, newOrganization, newToken, signIn } from '../testing/actors.ts'
-import { newApp } from '../testing/apps.ts'
-import { dump } from '../testing/dump.ts'
-import { sendRaw } from '../testing/raw.ts'
-import { type Answer, type CallInit, type Credential, startTestServer, type TestServer } from '../testing/server.ts'
+import { newMember, newOrganization, newToken, signIn } from '../server/testing/actors.ts'
+import { newApp } from '../server/testing/apps.ts'
+import { dump } from '../server/testing/dump.ts'
+import { sendRaw } from '../server/testing/raw.ts'
+import {
+  type Answer,
+  type CallInit,
+  type Credential,
+  startTestServer,
+  type TestServer,
+} from '../server/testing/server.ts'
+import { bytesOf, control, filesIn, hunt, longValue, mark, sent, value } from './hunt.ts'
+import { commandNames, driveCommandLine, waysIn } from './hunt-cli.ts'
 
 /**
  * The hunt: marked values are sent through every door that takes one, well and badly, by those who may and by those who may not; then
  * everything that leaves the server or stays behind is searched for the mark. A new endpoint fails here until it is sorted in below.
  */
-vi.setConfig({ testTimeout: 60_000 })
-
-const mark = newMark()
-/** Sent where it may be seen, to prove that the search finds what is there. */
-const control = newMark()
+vi.setConfig({ testTimeout: 120_000 })
 
 const takesValues = ['secretPut', 'secretPatch', 'secretVerify', 'secretDiff']
 const movesValues = ['secretRestore']
@@ -26,11 +30,19 @@ const takesNone = words(`
   sessionCreate, sessionSwitch, invitationAccept, passwordChange, organizationCreate, organizationPatch, tokenCreate, tokenPatch,
   tokenRotate, memberInvite, memberPatch, vpcCreate, vpcPatch, seal, unseal, masterRotate, masterProve, keysRotate`)
 
+/** Those that take values are found by the doors in `hunt-cli.ts`. */
+const commandsWithoutValues = words(`
+  admin prove, admin rekey, admin rotate-master, admin seal, admin status, admin unseal, audit list, audit verify, auth login,
+  auth logout, auth status, completion, config show, help, member invite, member list, member remove, member role, org create,
+  org delete, org list, org rename, org show, profile create, profile delete, profile list, profile show, profile use,
+  secret delete, secret get, secret history, secret keys, secret list, secret unset, secret usage, status, token create,
+  token delete, token disable, token enable, token get, token list, token rotate, user sessions list, user sessions revoke,
+  vpc create, vpc delete, vpc get, vpc list, vpc protect, vpc unprotect`)
+
 const routes = Object.entries<Route>(contract)
 const namesOf = (chosen: [string, Route][]) => chosen.map(([name]) => name).toSorted()
 
 const allAnswers: string[] = []
-const sent: string[] = []
 const visited = new Set<string>()
 // A folder of our own, so that whatever is written to a temporary file is found in it.
 const temporary = mkdtempSync(join(tmpdir(), '1ctl-test-'))
@@ -40,6 +52,7 @@ let server: TestServer
 let sealed: TestServer
 let owner: Credential
 let callers: Record<string, CallInit>
+let commandLine: Awaited<ReturnType<typeof driveCommandLine>>
 
 beforeAll(async () => {
   process.env.TMPDIR = temporary
@@ -135,6 +148,16 @@ test('every value is sent', async () => {
   expect([...statuses].toSorted()).toEqual(expected.toSorted())
 })
 
+test('every command is known to take values or not, and those that do are given them by each of their flags', async () => {
+  const { commands, known, driven } = await waysIn()
+  expect([...commands, ...commandsWithoutValues].toSorted()).toEqual(commandNames().toSorted())
+  expect(driven.toSorted()).toEqual(known.toSorted())
+})
+
+test('every value goes through the command line', async () => {
+  commandLine = await driveCommandLine(server, sealed, temporary)
+})
+
 test('everything that can be read is read', async () => {
   const { items } = await server.client().secretList({ limit: 200 })
   expect(items.length).toBeGreaterThan(4)
@@ -164,12 +187,14 @@ test('everything that can be read is read', async () => {
 })
 
 const expectHidden = (what: string | Buffer, isControlThere: boolean) => {
-  expect(hunt(what, formsOf(control)).length > 0).toBe(isControlThere)
-  expect(hunt(what, formsOf(mark))).toEqual([])
+  expect(hunt(what, [control]).length > 0).toBe(isControlThere)
+  expect(hunt(what)).toEqual([])
 }
 
 describe('the mark is not', () => {
   test('in any answer, its headers, the audit or the metrics', () => expectHidden(allAnswers.join('\n'), true))
+  test('in what the command line says', () => expectHidden(commandLine.screens, true))
+  test('in a file that the command line leaves behind', () => expectHidden(commandLine.files, true))
   test('in the log', () => expectHidden(server.log() + sealed.log(), true))
   test('in the database', async () => expectHidden(await dump(server.db), true))
   test('in the sealed database', async () => expectHidden(await dump(sealed.db), false))
@@ -186,11 +211,12 @@ describe('the mark is not', () => {
       context.skip('the files of PostgreSQL are not in the folder of its socket')
     // A value may not be whole in a file; the mark is short, and in it three times.
     const found = folders.flatMap((folder) => filesIn(folder)).map((path) => [path, bytesOf(path)] as const)
-    expect(found.flatMap(([path, bytes]) => hunt(bytes, formsOf(mark)).map((hit) => `${path}: ${hit}`))).toEqual([])
-    expect(found.some(([, bytes]) => hunt(bytes, formsOf(control)).length > 0)).toBe(true)
+    expect(found.flatMap(([path, bytes]) => hunt(bytes).map((hit) => `${path}: ${hit}`))).toEqual([])
+    expect(found.some(([, bytes]) => hunt(bytes, [control]).length > 0)).toBe(true)
   })
 
   test.runIf(process.platform === 'linux')('in the arguments or the environment of a process', () => {
+    expect(commandLine.shown).toEqual({ elsewhere: [], inOwnArguments: expect.toSatisfy((times) => times > 0) })
     const processes = readdirSync('/proc').filter((name) => /^\d+$/.test(name))
     const said = processes.flatMap((pid) => [bytesOf(`/proc/${pid}/cmdline`), bytesOf(`/proc/${pid}/environ`)])
     expectHidden(Buffer.concat(said), false)
@@ -209,7 +235,7 @@ describe('the mark is not', () => {
     )
     // Half of one would do.
     const halves = new Set(hashes.map((hash) => hash.slice(0, 16)))
-    const everything = `${allAnswers.join('\n')}${server.log()}${await dump(server.db)}`
+    const everything = `${allAnswers.join('\n')}${commandLine.screens}${server.log()}${await dump(server.db)}`
     const found = Array.from(everything, (_, at) => everything.slice(at, at + 16)).filter((part) => halves.has(part))
     expect(found).toEqual([])
   })
@@ -228,24 +254,12 @@ test('the hunt would find the mark in each form', () => {
       encodeURIComponent(bytes.toString()),
       [...bytes].map((byte) => `%${byte.toString(16)}`).join(''),
     ])
-      expect(hunt(text, formsOf(mark)), text).not.toEqual([])
+      expect(hunt(text, [mark]), text).not.toEqual([])
 })
 
 /** Of a list as text. */
 function words(text: string) {
   return text.trim().split(/,\s+/)
-}
-
-/** Letters beyond those of hex, or a dump of random bytes might hold it. */
-function newMark() {
-  return `Zq${randomBytes(4).toString('hex')}`
-}
-
-/** Three times the mark, so that also an excerpt of some twenty characters has it whole. */
-function value(door: string): string {
-  const text = `${mark}${mark} ${door} ${mark}`
-  sent.push(text)
-  return text
 }
 
 async function record(path: string, init: CallInit, to = server): Promise<Answer> {
@@ -268,18 +282,20 @@ const patch = (body: unknown, more: CallInit = {}): [string, CallInit] => [
   { method: 'PATCH', body, ...more },
 ]
 
+const good = () => ({ name: 'refused', data: { KEY: value('refused') } })
+const pair = () => ({ key: 'KEY', value: value('refused pair') })
+
 /** Wrong in one way each, with a value where values belong. */
 function refusedRequests(deploymentId: string): [string, CallInit][] {
-  const good = () => ({ name: 'refused', data: { KEY: value('refused') } })
-  const pair = () => ({ key: 'KEY', value: value('refused pair') })
-  const long = (count: number) => value('long').repeat(Math.ceil(count / value('long').length))
   const text = JSON.stringify(good())
   return [
-    put({ ...good(), data: { KEY: long(300_000) } }),
+    put({ ...good(), data: { KEY: longValue(300_000) } }),
     put(
-      Object.assign(good(), { data: Object.fromEntries(['A', 'B', 'C', 'D', 'E'].map((key) => [key, long(203_000)])) }),
+      Object.assign(good(), {
+        data: Object.fromEntries(['A', 'B', 'C', 'D', 'E'].map((key) => [key, longValue(203_000)])),
+      }),
     ),
-    put({ ...good(), data: { KEY: long(1_100_000) } }),
+    put({ ...good(), data: { KEY: longValue(1_100_000) } }),
     put({ ...good(), data: Object.fromEntries(Array.from({ length: 501 }, (_, n) => [`K${n}`, value('many')])) }),
     put({ ...good(), data: { 'not a key': value('a bad name') } }),
     put({ ...good(), data: [value('a list')] }),
@@ -350,41 +366,4 @@ function brokenRequests(token: string): string[] {
     request('POST /v1/cli/secrets HTTP/1.1', 'content-length: ten'),
     request('POST /v1/cli/secrets HTTP/1.1', 'transfer-encoding: chunked'),
   ]
-}
-
-/** The mark as someone may have written it. Its letters are the same in JSON and in a URL. */
-function formsOf(text: string): string[] {
-  const bytes = Buffer.from(text)
-  const shifted = [0, 1, 2].map((before) => {
-    const base64 = Buffer.concat([Buffer.alloc(before), bytes]).toString('base64url')
-    // The characters at either end also depend on the neighbors.
-    return base64.slice([0, 2, 3][before], (before + bytes.length) % 3 === 0 ? undefined : -1)
-  })
-  const hex = bytes.toString('hex')
-  const percents = hex.replaceAll(/../g, '%$&')
-  return [text, ...shifted, hex, hex.toUpperCase(), percents, percents.toUpperCase()]
-}
-
-/** Where one of them stands, with what is around it. */
-function hunt(haystack: string | Buffer, needles: string[]): string[] {
-  const bytes = Buffer.from(haystack as string)
-  return needles.flatMap((needle) => {
-    const at = bytes.indexOf(needle)
-    return at < 0 ? [] : [bytes.toString('latin1', Math.max(0, at - 60), at + 100)]
-  })
-}
-
-function filesIn(folder: string): string[] {
-  return readdirSync(folder, { recursive: true, encoding: 'utf8' })
-    .map((name) => join(folder, name))
-    .filter((path) => statSync(path, { throwIfNoEntry: false })?.isFile())
-}
-
-/** Nothing of what is gone meanwhile or belongs to someone else. */
-function bytesOf(path: string): Buffer {
-  try {
-    return readFileSync(path)
-  } catch {
-    return Buffer.alloc(0)
-  }
 }
