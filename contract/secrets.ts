@@ -6,8 +6,8 @@ import { matches, nameRules } from './names.ts'
 import { id, name, page, pageQuery, time } from './schemas.ts'
 
 /**
- * Bags of keys. No answer holds a value: what may be known of one is its length as a bucket, a keyed digest (the same digest is the same
- * value within the organization), and what was learned when it was written.
+ * Bags of keys. No answer holds a value: what may be known of one is its length as a bucket, a keyed digest (the same digest under the same
+ * key of a bag is the same value), and what was learned when it was written.
  */
 
 const lengthBucket = z.enum(['0', '1-7', '8-15', '16-31', '32-63', '64+'])
@@ -59,7 +59,10 @@ const key = z.object({
   digest: z
     .string()
     .nullable()
-    .meta({ description: 'the same digest is the same value; null for values so short that they could be guessed' }),
+    .meta({
+      description:
+        'the same digest here, then and now, is the same value; null for values so short that they could be guessed',
+    }),
   length: lengthBucket,
   updatedAt: time,
   updatedBy: z.string(),

@@ -58,35 +58,3 @@ describe('rows and their audit', () => {
     expect(await client.auditVerify()).toEqual({ ok: true, rows: 2, through: 2 })
   })
 })
-
-test('who listens for delivery is told of a change once it is there, of none that was taken back, and which organization', async () => {
-  const listener = await server.db.connect()
-  const heard: string[] = []
-  listener.on('notification', ({ payload }) => heard.push(payload ?? ''))
-  await listener.query('listen delivery')
-  // A statement of the listener's own comes back behind what was notified before it.
-  const hear = async () => {
-    await listener.query('select')
-    return heard.splice(0)
-  }
-  const organization = await newOrganization(server)
-  const id = decodeId('organization', organization.id)
-  const client = server.client(organization)
-  expect(await hear(), 'a new one, not that of its founder').toEqual([id])
-
-  await client.vpcCreate({ name: 'one' })
-  expect(await hear()).toEqual([id])
-  await client.tokenCreate({ name: 'of no concern' })
-  await expect(client.vpcCreate({ name: 'one' })).rejects.toMatchObject({ status: 409 })
-  expect(await hear()).toEqual([])
-  await server.db.query("alter table audit_events add constraint full_disk check (action <> 'vpc.create') not valid")
-  await expect(client.vpcCreate({ name: 'two' })).rejects.toMatchObject({ status: 500 })
-  await server.db.query('alter table audit_events drop constraint full_disk')
-  expect(await hear()).toEqual([])
-  await client.vpcDelete({ name: 'one' })
-  expect(await hear()).toEqual([id])
-  await client.organizationDelete({ organization: organization.name, confirm: organization.name })
-  expect(await hear()).toContain(id)
-  await listener.query('unlisten delivery')
-  listener.release()
-})

@@ -1,12 +1,13 @@
 import type { Access, ApiContract, Input, Output } from '@1ctl/contract'
 import type { Permission, Role, Scope } from '@1ctl/contract/permissions'
 import type { Logger } from 'pino'
+import type { Announcer } from './announce.ts'
 import type { Attempts } from './identity/attempts.ts'
 import type { Keyring } from './keys/keyring.ts'
 import type { Database } from './store/database.ts'
 
 /** What lives as long as the process. */
-export type Platform = { db: Database; log: Logger; attempts: Attempts; keys: Keyring }
+export type Platform = { db: Database; log: Logger; attempts: Attempts; keys: Keyring; announcer: Announcer }
 
 /** Who is calling: a person by browser session, or a token on behalf of its creator. */
 export type Caller = {

@@ -2,6 +2,7 @@ import { accessSync, constants, mkdirSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import pino, { type Logger } from 'pino'
+import { startAnnouncer } from './announce.ts'
 import { BootError } from './boot-error.ts'
 import { type Config, helpText, readConfig } from './config.ts'
 import type { Platform } from './context.ts'
@@ -45,7 +46,9 @@ async function main(): Promise<void> {
   const keys = await openKeyring({ db, log, seal: config.seal, say })
   const metrics = createMetrics(db)
   stops.push(() => metrics.close())
-  const platform: Platform = { db, log, attempts: attemptsIn(db), keys }
+  const announcer = startAnnouncer(db, log)
+  stops.push(() => announcer.close())
+  const platform: Platform = { db, log, attempts: attemptsIn(db), keys, announcer }
   stops.push(startKeyWatch(platform))
   const { tls, publicUrl, trustProxy } = config
   const app = await createHttp(platform, metrics, {

@@ -24,21 +24,26 @@ export type AuditEntry = {
 
 export type Actor = { type: 'user' | 'token' | 'system' | 'anonymous'; id: string | null; name: string; user?: string }
 
-// The hash is computed from the head's row as it is once its lock is held: `update` re-reads it, so the chain has no fork however
-// many processes write. `greatest` keeps times in the order of the chain, so that a month is one stretch of it. The left join makes
-// a missing head an error of the statement (seq is null), which takes the whole transaction back.
-const columns = `$2::uuid, $3::text, $4::uuid, $5::text, $6::text, $7::text, $8::text, $9::text, $10::uuid, $11::text,
-  $12::text, $13::text, $14::jsonb, $15::text`
-const append = statement(
-  'audit.append',
-  `with head as (
+/**
+ * A row at the end of a chain, for each row of `done`: the last part of a `with` that ends with it, its parameters from `$first` on.
+ *
+ * The hash is computed from the head's row as it is once its lock is held: `update` re-reads it, so the chain has no fork however many
+ * processes write. `greatest` keeps times in the order of the chain, so that a month is one stretch of it. The left join makes a missing
+ * head an error of the statement (seq is null), which takes the whole transaction back.
+ */
+export function appendSql(done: string, first: number): string {
+  const types = ['uuid', 'uuid', 'text', 'uuid', 'text', 'text', 'text', 'text', 'text', 'uuid']
+  const parameters = [...types, 'text', 'text', 'text', 'jsonb', 'text'].map((type, at) => `$${first + at}::${type}`)
+  const [chain, ...columns] = parameters
+  return `head as (
      update audit_heads set seq = seq + 1, at = greatest(at, now()),
-       hash = audit_hash(hash, row(chain, seq + 1, greatest(at, now()), ${columns}, null)::audit_events)
-     where chain = $1 returning seq, at, hash)
+       hash = audit_hash(hash, row(chain, seq + 1, greatest(at, now()), ${columns.join()}, null)::audit_events)
+     where chain = ${chain} and exists (select from ${done}) returning seq, at, hash)
    insert into audit_events (chain, seq, at, id, actor_type, actor_id, actor_name, actor_user, address, action, object_type,
      object_id, object_name, outcome, code, detail, request_id, hash)
-   select $1::uuid, head.seq, head.at, ${columns}, head.hash from (select) one left join head on true`,
-)
+   select ${chain}, head.seq, head.at, ${columns.join()}, head.hash from ${done} left join head on true`
+}
+const append = statement('audit.append', `with one as (select), ${appendSql('one', 1)}`)
 
 /** Sends its statements at once: in a transaction they travel together with the commit. */
 export async function appendEvents(
@@ -49,9 +54,13 @@ export async function appendEvents(
   await Promise.all([entries].flat().map((entry) => appendEvent(db, ctx.caller, ctx.request, entry)))
 }
 
-async function appendEvent(db: Tx | Database, caller: Caller | null, request: RequestFacts | null, entry: AuditEntry) {
+const appendEvent = (db: Tx | Database, caller: Caller | null, request: RequestFacts | null, entry: AuditEntry) =>
+  execute(db, append, appendValues(caller, request, entry))
+
+/** The parameters of `appendSql`. */
+export function appendValues(caller: Caller | null, request: RequestFacts | null, entry: AuditEntry): unknown[] {
   const actor = entry.actor ?? actorOf(caller)
-  await execute(db, append, [
+  return [
     chainOf(caller, entry),
     uuidv7(),
     actor.type,
@@ -67,7 +76,7 @@ async function appendEvent(db: Tx | Database, caller: Caller | null, request: Re
     entry.code ?? null,
     JSON.stringify(entry.detail ?? {}),
     request?.id ?? null,
-  ])
+  ]
 }
 
 export const chainOf = (caller: Caller | null, entry: AuditEntry) =>

@@ -1,5 +1,5 @@
 import type { Logger } from 'pino'
-import { checkViolation, type Database, lockNotAvailable, sqlState, transaction, type Tx } from '../store/database.ts'
+import { checkViolation, type Database, lockNotAvailable, sqlState, type Tx, transaction } from '../store/database.ts'
 import { appendEvents, system } from './append.ts'
 
 /** Partitions of this month and the next two, made ahead of time, so that no write ever waits for one. */

@@ -63,7 +63,6 @@ export const organizationCreate: Api['organizationCreate'] = async (ctx, { name 
     return {
       result: present(organization),
       audit: { chain: organization.id, object: { type: 'organization', id: organization.id, name } },
-      wake: 'delivery',
     }
   }).catch(nameTaken(name))
   return { ...founded, token }
@@ -95,7 +94,7 @@ export const organizationDelete: Api['organizationDelete'] = async (ctx, { confi
     // Without its keys its values cannot be read any more, not even in a copy of them.
     const entry = { object, detail: { keys: 'destroyed' } }
     // Where someone will look for an organization that is gone, and in its own chain, which stays.
-    return { result: undefined, audit: [{ ...entry, chain: installationChain }, entry], wake: 'delivery' }
+    return { result: undefined, audit: [{ ...entry, chain: installationChain }, entry] }
   }).catch(notEmpty(`Organization "${organization.name}"`))
   ctx.keys.destroy(organization.id)
   return {}

@@ -38,7 +38,7 @@ export const vpcCreate: Api['vpcCreate'] = (ctx, { name }) =>
     const { organization } = ctx.caller
     const vpc = await row(tx, insert, [uuidv7(), organization.id, name, namespaceOf(organization.name, name)])
     if (!vpc) throw new Error('vpcs.insert returned no row')
-    return { result: present(vpc), audit: { object: { type: 'vpc', id: vpc.id, name } }, wake: 'delivery' as const }
+    return { result: present(vpc), audit: { object: { type: 'vpc', id: vpc.id, name } } }
   }).catch(nameTaken(name))
 
 const protect = statement<Vpc>('vpcs.protect', `update vpcs set protected = $2 where id = $1 returning ${columns}`)
@@ -73,7 +73,7 @@ export const vpcDelete: Api['vpcDelete'] = async (ctx, { name, confirm }) => {
         hint: 'Create another first: 1ctl vpc create <name>',
       })
     if ((await execute(tx, remove, [vpc.id, confirm ?? ''])) === 0) throw gone(vpc)
-    return { result: undefined, audit: { object: { type: 'vpc', id: vpc.id, name: vpc.name } }, wake: 'delivery' }
+    return { result: undefined, audit: { object: { type: 'vpc', id: vpc.id, name: vpc.name } } }
   }).catch(notEmpty(`VPC "${vpc.name}"`))
   return {}
 }

@@ -10,6 +10,7 @@ import {
   sealedOverhead,
   unwrap,
   type ValueAddress,
+  versionProof,
   Wiped,
   wrap,
 } from './envelope.ts'
@@ -140,13 +141,58 @@ describe('a wrapped key', () => {
 })
 
 describe('a fingerprint', () => {
-  test('is the same for the same value and key, and no other', () => {
+  test('is the same for the same value in the same place, and no other', () => {
+    const fingerprintOf = (value: Buffer, { key = dataKey, bag = 'bag', name = 'KEY' } = {}) =>
+      fingerprint(key, bag, name, value)
     fc.assert(
       fc.property(anyBytes, anyBytes, (one, other) => {
-        expect(fingerprint(dataKey, one).equals(fingerprint(dataKey, other))).toBe(one.equals(other))
+        expect(fingerprintOf(one).equals(fingerprintOf(other))).toBe(one.equals(other))
       }),
     )
-    expect(fingerprint(newKey(), Buffer.from('a'))).not.toEqual(fingerprint(dataKey, Buffer.from('a')))
+    const here = fingerprintOf(Buffer.from('a'))
+    for (const elsewhere of [{ key: newKey() }, { bag: 'other' }, { name: 'OTHER' }, { bag: 'bagK', name: 'EY' }])
+      expect(fingerprintOf(Buffer.from('a'), elsewhere)).not.toEqual(here)
+  })
+
+  test('of a version tells which values it consists of, in whatever order they come', () => {
+    const proof = (version: number, values: [string, number][]) =>
+      versionProof(dataKey, 'bag', version, new Map(values)).toString('hex')
+    const one = proof(3, [
+      ['A', 1],
+      ['B', 3],
+    ])
+    expect(
+      proof(3, [
+        ['B', 3],
+        ['A', 1],
+      ]),
+    ).toBe(one)
+    const others = [
+      proof(4, [
+        ['A', 1],
+        ['B', 3],
+      ]),
+      proof(3, [
+        ['A', 2],
+        ['B', 3],
+      ]),
+      proof(3, [['A', 1]]),
+    ]
+    expect(
+      new Set([
+        one,
+        ...others,
+        versionProof(
+          newKey(),
+          'bag',
+          3,
+          new Map([
+            ['A', 1],
+            ['B', 3],
+          ]),
+        ).toString('hex'),
+      ]).size,
+    ).toBe(5)
   })
 
   test('of a key names it and is no part of it', () => {
@@ -165,7 +211,8 @@ test('nothing is done with a key that was wiped', () => {
     () => open(key, address, sealed),
     () => wrap(key, [], newKey()),
     () => unwrap(key, [], sealed),
-    () => fingerprint(key, Buffer.from('a value')),
+    () => fingerprint(key, 'bag', 'KEY', Buffer.from('a value')),
+    () => versionProof(key, 'bag', 1, new Map()),
     () => fingerprintOfKey(key),
   ])
     expect(use).toThrow(Wiped)

@@ -43,9 +43,24 @@ export function unwrap(wrappingKey: Buffer, label: string[], wrapped: Buffer): B
 export const fingerprintOfKey = (key: Buffer) =>
   createHmac('sha256', present(key)).update('1ctl key fingerprint').digest('hex').slice(0, 16)
 
-/** The same value has the same fingerprint within an organization. Keyed: an unkeyed hash of a short password can be guessed. */
-export const fingerprint = (fingerprintKey: Buffer, value: Buffer) =>
-  createHmac('sha256', present(fingerprintKey)).update(value).digest().subarray(0, 16)
+/**
+ * The same value has the same fingerprint under the same key of a bag, and nowhere else: whoever may write could otherwise store guesses
+ * under other keys and see which of them looks the same. Keyed, since an unkeyed hash of a short password can be guessed.
+ */
+export const fingerprint = (fingerprintKey: Buffer, bag: string, key: string, value: Buffer) =>
+  createHmac('sha256', present(fingerprintKey))
+    .update(bytesOf('fingerprint', bag, key))
+    .update(value)
+    .digest()
+    .subarray(0, 16)
+
+/** Proves of which values a version of a bag consists: by each key, the version that set it. */
+export function versionProof(fingerprintKey: Buffer, bag: string, version: number, setIn: Map<string, number>): Buffer {
+  const sorted = [...setIn].sort(([one], [other]) => (one < other ? -1 : 1))
+  return createHmac('sha256', present(fingerprintKey))
+    .update(JSON.stringify(['version', bag, version, sorted]))
+    .digest()
+}
 
 export const same = (a: Buffer, b: Buffer) => a.length === b.length && timingSafeEqual(a, b)
 

@@ -25,7 +25,6 @@ export const seal: Api['seal'] = async (ctx) => {
   return state
 }
 
-const tellDelivery = statement('seal.deliver', "select pg_notify('delivery', '')")
 export const unseal: Api['unseal'] = async (ctx, { share }) => {
   const masters = await mastersOf(ctx)
   const { active } = masters
@@ -40,7 +39,7 @@ export const unseal: Api['unseal'] = async (ctx, { share }) => {
   if (key) {
     ctx.keys.open({ ...active, key }, active.seals)
     // What was written while nothing could be delivered.
-    await execute(ctx.db, tellDelivery)
+    ctx.announcer.announceAll()
   }
   return state
 }

@@ -2,8 +2,9 @@ import { decodeId, encodeId } from '@1ctl/contract/ids'
 import type { Permission } from '@1ctl/contract/permissions'
 import { demand, memberOf, vpcFor } from '../access.ts'
 import type { Ctx, Granted } from '../context.ts'
+import { sealedOverhead } from '../keys/envelope.ts'
 import { Refusal } from '../refusal.ts'
-import { rfc3339, row, rows, statement, type Tx } from '../store/database.ts'
+import { execute, rfc3339, row, rows, type Statement, statement, type Tx } from '../store/database.ts'
 
 /** Which bag is meant, and who uses it. */
 export type Bag = {
@@ -24,16 +25,34 @@ export type Bag = {
   updated_by: string
 }
 
+/** With what it takes to change it: of each key's value all but the value. */
+export type WholeBag = Bag & { values: { key: string; version: number; fingerprint: Buffer; size: number }[] }
+
 export const bagColumns = `
-  s.id, s.name, s.type, s.vpc_id, v.name as vpc, v.protected, s.app, a.id as app_id, s.version, s.created_at, s.created_by, s.updated_at,
-  s.updated_by, array(select k.key from secret_keys k where k.secret_id = s.id order by k.key) as keys,
+  s.id, s.name, s.type, s.vpc_id, v.name as vpc, v.protected, s.app, a.id as app_id, s.version, s.keys, s.created_at, s.created_by, s.updated_at,
+  s.updated_by,
   (select count(*)::int from (
     select u.app_id, u.service from secret_uses u where u.secret_id = s.id
     union select l.app_id, l.service from secret_links l where l.secret_id = s.id) users) as used_by`
-export const bagTables = `
-  secrets s
+const wholeColumns = `${bagColumns},
+  (select coalesce(json_agg(json_build_array(k.key, k.version, encode(x.fingerprint, 'base64'), octet_length(x.sealed) - ${sealedOverhead})), '[]')
+   from secret_keys k join secret_values x using (secret_id, key, version) where k.secret_id = s.id) as value_list`
+type WholeRow = Bag & { value_list: [key: string, version: number, fingerprint: string, size: number][] }
+
+const toWhole = ({ value_list, ...bag }: WholeRow): WholeBag => ({
+  ...bag,
+  values: value_list.map(([key, version, fingerprint, size]) => ({
+    key,
+    version,
+    fingerprint: Buffer.from(fingerprint, 'base64'),
+    size,
+  })),
+})
+
+export const bagJoins = `
   left join vpcs v on v.id = s.vpc_id
   left join apps a on a.vpc_id = s.vpc_id and a.name = s.app`
+export const bagTables = `secrets s ${bagJoins}`
 
 export const presentBag = (bag: Bag) => ({
   id: encodeId('secret', bag.id),
@@ -58,21 +77,28 @@ const scopeOf = ({ vpc_id, app }: Pick<Bag, 'vpc_id' | 'app'>): 'app' | 'vpc' | 
 export type Where = { appId?: string | undefined; vpc?: string | undefined }
 
 // By id, or by name within the scope that `where` names: an app (by id, or by name in a VPC), a VPC, or the organization.
-const bagByRef = statement<Bag>(
-  'bags.byRef',
-  `select ${bagColumns} from ${bagTables}
+const byRef = (columns: string) =>
+  `select ${columns} from ${bagTables}
    where s.organization_id = $1
      and (s.id = $2::uuid or (s.name = $3 and case
        when $4::uuid is not null then a.id = $4
        when $5::text is not null then s.app = $5 and (v.name = $6 or v.id = $7::uuid)
        when $6::text is not null then s.app is null and (v.name = $6 or v.id = $7::uuid)
        else s.vpc_id is null end))
-     and ($8::uuid[] is null or s.vpc_id = any($8)) and ($9::text[] is null or s.app = any($9))`,
-)
-export async function bagFor<P extends Permission>(ctx: Ctx<P>, ref: string, where: Where): Promise<Granted<Bag, P>> {
+     and ($8::uuid[] is null or s.vpc_id = any($8)) and ($9::text[] is null or s.app = any($9))`
+
+const bagByRef = statement<Bag>('bags.byRef', byRef(bagColumns))
+export const bagFor = <P extends Permission>(ctx: Ctx<P>, ref: string, where: Where): Promise<Granted<Bag, P>> =>
+  find(ctx, bagByRef, ref, where)
+
+const wholeByRef = statement<WholeRow>('bags.wholeByRef', byRef(wholeColumns))
+export const wholeBagFor = async <P extends Permission>(ctx: Ctx<P>, ref: string, where: Where) =>
+  toWhole(await find(ctx, wholeByRef, ref, where)) as Granted<WholeBag, P>
+
+async function find<Row, P extends Permission>(ctx: Ctx<P>, what: Statement<Row>, ref: string, where: Where) {
   const { organization, token } = memberOf(ctx)
   const { appId, app, vpc } = parseWhere(where)
-  const found = await row(ctx.db, bagByRef, [
+  const found = await row(ctx.db, what, [
     organization.id,
     decodeId('secret', ref) ?? null,
     ref,
@@ -87,7 +113,16 @@ export async function bagFor<P extends Permission>(ctx: Ctx<P>, ref: string, whe
     throw new Refusal('secret_not_found', `No secret "${ref}" ${inWords(where)}.`, {
       hint: 'See them with: 1ctl secret list',
     })
-  return found as Granted<Bag, P>
+  return found as Granted<Row, P>
+}
+
+const lock = statement('bags.lock', 'select from secrets where id = $1 for no key update')
+const wholeById = statement<WholeRow>('bags.wholeById', `select ${wholeColumns} from ${bagTables} where s.id = $1`)
+/** The bag as it stays until the end of the transaction. Two statements, because the second must see what the lock had to wait for. */
+export async function lockBag<P extends Permission>(tx: Tx, bag: Granted<Pick<Bag, 'id' | 'name'>, P>) {
+  const [, found] = await Promise.all([execute(tx, lock, [bag.id]), row(tx, wholeById, [bag.id])])
+  if (!found) throw new Refusal('secret_not_found', `"${bag.name}" was deleted meanwhile.`)
+  return toWhole(found) as Granted<WholeBag, P>
 }
 
 function parseWhere({ appId, vpc }: Where) {

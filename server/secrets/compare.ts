@@ -28,7 +28,7 @@ export const secretVerify: Api['secretVerify'] = async (ctx, { ref, appId, vpc, 
       `"${key}" is shorter than 8 characters: whether a guess is right would give it away.`,
     )
   const { fingerprintKey } = await ctx.keys.organization(ctx.caller.organization.id)
-  const match = same(found.fingerprint, fingerprint(fingerprintKey, Buffer.from(value)))
+  const match = same(found.fingerprint, fingerprint(fingerprintKey, bag.id, key, Buffer.from(value)))
   return record(ctx, bag, { key, match }, { match })
 }
 
@@ -38,7 +38,7 @@ export const secretDiff: Api['secretDiff'] = async (ctx, { ref, appId, vpc, data
   const { fingerprintKey } = await ctx.keys.organization(ctx.caller.organization.id)
   const before = new Map((await rows(ctx.db, stored, [bag.id, null])).map((value) => [value.key, value]))
   const names = { added: [], changed: [], unchanged: [], removed: [], notCompared: [] } as Record<Outcome, string[]>
-  for (const [key, text] of data) names[outcomeOf(before.get(key), text, fingerprintKey)].push(key)
+  for (const [key, text] of data) names[outcomeOf(bag, before.get(key), text, fingerprintKey)].push(key)
   names.removed = [...before.keys()].filter((key) => !data.has(key))
   for (const list of Object.values(names)) list.sort()
   return record(ctx, bag, { keys: data.size }, names)
@@ -46,10 +46,11 @@ export const secretDiff: Api['secretDiff'] = async (ctx, { ref, appId, vpc, data
 
 type Outcome = 'added' | 'changed' | 'unchanged' | 'removed' | 'notCompared'
 
-function outcomeOf(before: Stored | undefined, text: string, fingerprintKey: Buffer): Outcome {
+function outcomeOf(bag: Bag, before: Stored | undefined, text: string, fingerprintKey: Buffer): Outcome {
   if (!before) return 'added'
   if (isGuessable(before.length)) return 'notCompared'
-  return same(before.fingerprint, fingerprint(fingerprintKey, Buffer.from(text))) ? 'unchanged' : 'changed'
+  const given = fingerprint(fingerprintKey, bag.id, before.key, Buffer.from(text))
+  return same(before.fingerprint, given) ? 'unchanged' : 'changed'
 }
 
 const countComparison = (ctx: Ctx<'secrets:write'>, bag: Bag) =>

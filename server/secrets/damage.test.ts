@@ -40,15 +40,9 @@ test.each([
   ['the value of another key', `${sealedOf("secret_id = $1 and key = 'B'")} where ${oldA}`],
   ['the value of a later version', `${sealedOf("secret_id = $1 and key = 'A' and version = 2")} where ${oldA}`],
   ['the value of another bag', `${sealedOf("secret_id = $2 and key = 'A' and version = 1")} where ${oldA}`],
-  ['another version', "update secret_values set version = 0 where secret_id = $1 and key = 'A' and version = 1"],
   [
     'the data key of another organization',
     `update secret_values set key_id = (select key_id from secret_values where secret_id = $3 limit 1) where ${oldA}`,
-  ],
-  [
-    'a row of another bag',
-    `with gone as (delete from secret_values where ${oldA})
-     update secret_values set secret_id = $1, version = 0 where secret_id = $2 and key = 'A' and version = 1`,
   ],
 ])('%s is damage: restoring says so, changes nothing, and the log says where', async (_, change) => {
   const client = server.client()
@@ -82,6 +76,37 @@ test.each([
 
   // The rest of the version is as good as before.
   expect(await client.secretRestore({ ref: bag.ref, version: 1, keys: ['B'] })).toMatchObject({ unchanged: true })
+})
+
+test.each([
+  [
+    'an older value put back in front',
+    "update secret_values set until = case version when 1 then null else 3 end where secret_id = $1 and key = 'A'",
+    3,
+  ],
+  ['a value that stays beyond its end', `update secret_values set until = 5 where ${oldA}`, 3],
+  ['a value that ends too early', "update secret_values set until = 2 where secret_id = $1 and key = 'B'", 3],
+  ['a value that is gone', "delete from secret_values where secret_id = $1 and key = 'A' and version = 2", 3],
+  ['a value of another version', `update secret_values set version = 0 where ${oldA}`, 1],
+  [
+    'a row of another bag',
+    `with gone as (delete from secret_values where ${oldA})
+     update secret_values set secret_id = $1, version = 0 where secret_id = $2 and key = 'A' and version = 1`,
+    1,
+  ],
+])('%s is damage, though every value is intact', async (_, change, version) => {
+  const client = server.client()
+  const [{ ref, id }, other] = [await newBag(), await newBag()]
+  await client.secretPatch({ ref, set: { C: 'one version more' } })
+  // Both are named, so that PostgreSQL knows their types.
+  await server.db.query(change.replace('$1', '(select $1::uuid from (select $2::uuid) ids)'), [id, other.id])
+  const before = await client.secretView({ ref })
+  for (const keys of [undefined, ['B']]) {
+    const body = { version, ...(keys ? { keys } : {}) }
+    const answer = await server.call(`/secrets/${ref}/restore`, { as: { token: server.token }, body })
+    expect(answer.body.error, answer.text).toMatchObject({ code: 'value_damaged', details: { version } })
+  }
+  expect(await client.secretView({ ref })).toEqual(before)
 })
 
 test('a damaged value is whole again once it was unset and set again', async () => {

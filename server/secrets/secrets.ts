@@ -1,9 +1,8 @@
 import { decodeId } from '@1ctl/contract/ids'
 import { actorOf } from '../audit/append.ts'
-import { change } from '../change.ts'
+import { change, changeAtOnce } from '../change.ts'
 import type { Api, Ctx, Granted } from '../context.ts'
 import { pageValues, toPage, view } from '../http/view.ts'
-import type { OrganizationKeys } from '../keys/keyring.ts'
 import { invalid, Refusal } from '../refusal.ts'
 import { constraintOf, execute, rfc3339, row, rows, statement, type Tx } from '../store/database.ts'
 import { uuidv7 } from '../store/uuid.ts'
@@ -13,31 +12,39 @@ import {
   type Bag,
   bagColumns,
   bagFor,
-  bagTables,
+  bagJoins,
   inUse,
+  lockBag,
   presentBag,
   refuseManaged,
   refuseProtected,
   type Scope,
   scopeFor,
   usesOf,
+  type WholeBag,
+  wholeBagFor,
 } from './bags.ts'
 import { isGuessable } from './learn.ts'
 import { openVersion } from './versions.ts'
-import { type Edit, type Edited, editBag, refuseConflict } from './write.ts'
+import { type Edit, type Edited, editBag, refuseConflict, writeVersion, writeVersionAtOnce } from './write.ts'
 
 export const secretList = view('secretList', {
-  sql: `select ${bagColumns} from ${bagTables}
-        where s.organization_id = caller.organization_id
-          and (caller.vpcs is null or s.vpc_id = any(caller.vpcs)) and (caller.apps is null or s.app = any(caller.apps))
-          and ($2::uuid is null or s.id < $2)
-          and ($4::text is null or $4 = case when s.app is not null then 'app' when s.vpc_id is not null then 'vpc' else 'org' end)
-          and ($5::text is null or s.app = $5 or a.id = $6::uuid)
-          and ($7::text is null or v.name = $7 or v.id = $8::uuid)
-          and ($9::text is null or s.type = $9)
-          and ($10::text is null or strpos(s.name, lower($10)) > 0
-            or exists (select from secret_keys k where k.secret_id = s.id and strpos(lower(k.key), lower($10)) > 0))
-        order by s.id desc limit $3`,
+  // The filters are one `case`, of which PostgreSQL guesses that half of the rows pass it: so it reads from the newest on until the page is
+  // full. Of as many separate ones it would guess that hardly a row passes, and read and sort all of them.
+  sql: `select ${bagColumns} from (
+          select * from secrets s
+          where s.organization_id = caller.organization_id and s.id < coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff') and case when
+            (caller.vpcs is null or s.vpc_id = any(caller.vpcs)) and (caller.apps is null or s.app = any(caller.apps))
+            and ($4::text is null or $4 = case when s.app is not null then 'app' when s.vpc_id is not null then 'vpc' else 'org' end)
+            and ($5::text is null or s.app = $5
+              or exists (select from apps a where a.id = $6::uuid and a.vpc_id = s.vpc_id and a.name = s.app))
+            and ($7::text is null or exists (select from vpcs v where v.id = s.vpc_id and (v.name = $7 or v.id = $8::uuid)))
+            and ($9::text is null or s.type = $9)
+            and ($10::text is null or strpos(s.name, lower($10)) > 0
+              or exists (select from unnest(s.keys) key where strpos(lower(key), lower($10)) > 0))
+            then true else false end
+          order by s.id desc limit $3) s ${bagJoins}
+        order by s.id desc`,
   values: (input) => {
     const { scope, app, vpc, type, q } = input
     return [
@@ -112,13 +119,15 @@ function putBag(
   attachTo?: Granted<App, 'secrets:write'>,
 ) {
   refuseProtected(ctx, scope)
-  return editing(ctx, async (tx, last, keys) => {
-    const target = await ensureBag(tx, ctx, name, scope)
-    refuseManaged(target)
-    if (attachTo) last(execute(tx, attach, [attachTo.id, target.id]))
-    ctx.answer.status = target.isNew ? 201 : 200
-    return editBag(ctx, tx, last, target, keys, edit)
-  })
+  return editing(ctx, edit, (plan) =>
+    changeBag(ctx, plan, {}, async (tx, last) => {
+      const { isNew, ...target } = await ensureBag(tx, ctx, name, scope)
+      refuseManaged(target)
+      if (attachTo) last(execute(tx, attach, [attachTo.id, target.id]))
+      ctx.answer.status = isNew ? 201 : 200
+      return lockBag(tx, target)
+    }),
+  )
 }
 
 const ensure = statement(
@@ -126,7 +135,7 @@ const ensure = statement(
   `insert into secrets (organization_id, vpc_id, app, name, id, version, created_by, updated_by)
    values ($1, $2, $3, $4, $5, 0, $6, $6) on conflict do nothing`,
 )
-const byScope = statement<{ id: string; name: string; type: Bag['type'] }>(
+const byScope = statement<Pick<Bag, 'id' | 'name' | 'type'>>(
   'secrets.byScope',
   `select id, name, type from secrets
    where organization_id = $1 and vpc_id is not distinct from $2 and app is not distinct from $3 and name = $4`,
@@ -154,7 +163,7 @@ const attach = statement(
 )
 
 export const secretPatch: Api['secretPatch'] = async (ctx, { ref, appId, vpc, set, unset, note }) => {
-  const bag = await bagFor(ctx, ref, { appId, vpc })
+  const bag = await wholeBagFor(ctx, ref, { appId, vpc })
   const both = (unset ?? []).filter((key) => set?.has(key))
   if (both.length > 0) throw invalid('invalid_body', [{ path: 'unset', message: `sets and unsets ${both.join(', ')}` }])
   const values = new Map([...(set ?? [])].map(([key, text]) => [key, Buffer.from(text)]))
@@ -162,7 +171,7 @@ export const secretPatch: Api['secretPatch'] = async (ctx, { ref, appId, vpc, se
 }
 
 export const secretRestore: Api['secretRestore'] = async (ctx, { ref, appId, vpc, version, keys: names, note }) => {
-  const bag = await bagFor(ctx, ref, { appId, vpc })
+  const bag = await wholeBagFor(ctx, ref, { appId, vpc })
   const set = await openVersion(ctx, bag, version, names)
   return editExisting(
     ctx,
@@ -174,40 +183,34 @@ export const secretRestore: Api['secretRestore'] = async (ctx, { ref, appId, vpc
 
 function editExisting(
   ctx: Ctx<'secrets:write'>,
-  bag: Granted<Bag, 'secrets:write'>,
+  bag: Granted<WholeBag, 'secrets:write'>,
   edit: Edit,
-  detail?: Record<string, unknown>,
+  detail: Record<string, unknown> = {},
 ) {
   refuseProtected(ctx, bag)
   refuseManaged(bag)
-  return editing(ctx, (tx, last, keys) => editBag(ctx, tx, last, bag, keys, edit), detail)
+  return editing(ctx, edit, async (plan) => {
+    const edited = plan(bag)
+    // Mostly nobody is quicker; a repeated POST is settled in a transaction.
+    if (
+      edited.write &&
+      !ctx.request.idempotency &&
+      (await changeAtOnce(ctx, writeVersionAtOnce, edited.write, auditOf(edited, detail)))
+    )
+      return answerOf(edited)
+    return changeBag(ctx, plan, detail, (tx) => lockBag(tx, bag))
+  })
 }
 
-type Last = (statement: Promise<unknown>) => void
+type Plan = (bag: WholeBag) => Edited
 
-/** The change around an edit: what is answered and audited, and what it means when PostgreSQL refuses a row. */
-async function editing(
-  ctx: Ctx<'secrets:write'>,
-  work: (tx: Tx, last: Last, keys: OrganizationKeys) => Promise<Edited>,
-  detail: Record<string, unknown> = {},
-) {
+/** Runs `work` with what the edit means for a bag, and says what it means when PostgreSQL refuses a row of it. */
+async function editing<Result>(ctx: Ctx<'secrets:write'>, edit: Edit, work: (plan: Plan) => Promise<Result>) {
   const organizationId = ctx.caller.organization.id
   let edited: Edited | undefined
   const attempt = async () => {
     const keys = await ctx.keys.organization(organizationId)
-    return change(ctx, async (tx, last) => {
-      edited = await work(tx, last, keys)
-      const { bag, changes, isChanged } = edited
-      const { kept: _, ...names } = changes
-      return {
-        result: { ...presentBag(bag), changes, unchanged: !isChanged },
-        audit: {
-          object: { type: 'secret', id: bag.id, name: bag.name },
-          detail: { ...detail, version: bag.version, ...names },
-        },
-        ...(isChanged ? { wake: 'delivery' } : {}),
-      }
-    })
+    return work((bag) => (edited = editBag(ctx, bag, keys, edit)))
   }
   // A rotation has retired the data key at hand; the next try has the new one, unless one more has ended meanwhile.
   const again = (error: unknown) => {
@@ -226,6 +229,29 @@ async function editing(
   }
 }
 
+/** One transaction: `find` finds and locks the bag, the edit is written if it changes something, and audited. */
+const changeBag = (
+  ctx: Ctx<'secrets:write'>,
+  plan: Plan,
+  detail: Record<string, unknown>,
+  find: (tx: Tx, last: (statement: Promise<unknown>) => void) => Promise<Granted<WholeBag, 'secrets:write'>>,
+) =>
+  change(ctx, async (tx, last) => {
+    const edited = plan(await find(tx, last))
+    if (edited.write) last(execute(tx, writeVersion, edited.write))
+    return { result: answerOf(edited), audit: auditOf(edited, detail) }
+  })
+
+const answerOf = ({ bag, changes, write }: Edited) => ({ ...presentBag(bag), changes, unchanged: write === undefined })
+
+function auditOf({ bag, changes }: Edited, detail: Record<string, unknown>) {
+  const { kept: _, ...names } = changes
+  return {
+    object: { type: 'secret' as const, id: bag.id, name: bag.name },
+    detail: { ...detail, version: bag.version, ...names },
+  }
+}
+
 const remove = statement<Pick<Bag, 'name' | 'version' | 'updated_by'>>(
   'secrets.delete',
   'delete from secrets where id = $1 returning name, version, updated_by',
@@ -238,7 +264,7 @@ export const secretDelete: Api['secretDelete'] = async (ctx, { ref, ...where }) 
     const removed = await row(tx, remove, [bag.id])
     if (!removed) throw new Refusal('secret_not_found', `"${bag.name}" was deleted meanwhile.`)
     refuseConflict(ctx, removed)
-    return { result: undefined, audit: { object: { type: 'secret', id: bag.id, name: bag.name } }, wake: 'delivery' }
+    return { result: undefined, audit: { object: { type: 'secret', id: bag.id, name: bag.name } } }
   }).catch(async (error: unknown) => {
     throw constraintOf(error) ? await inUse(ctx, bag, 'all') : error
   })

@@ -1,6 +1,7 @@
 import type { Api, Ctx, Granted } from '../context.ts'
 import { invalidCursor } from '../http/view.ts'
-import { Damaged, open } from '../keys/envelope.ts'
+import { Damaged, open, same, versionProof } from '../keys/envelope.ts'
+import type { OrganizationKeys } from '../keys/keyring.ts'
 import { Refusal } from '../refusal.ts'
 import { rfc3339, rows, statement } from '../store/database.ts'
 import { type Bag, bagFor } from './bags.ts'
@@ -35,14 +36,13 @@ export const secretVersionList: Api['secretVersionList'] = async (ctx, { ref, ap
   }
 }
 
-type ValueRow = { key: string | null; version: number; key_id: string; sealed: Buffer }
+type ValueRow = { key: string | null; version: number; key_id: string; sealed: Buffer | null; proof: Buffer }
 // One row without a key says that the version exists though it was empty.
 const valuesAt = statement<ValueRow>(
   'versions.values',
-  `select v.key, v.version, v.key_id, v.sealed
+  `select v.key, v.version, v.key_id, case when $3::text[] is null or v.key = any($3) then v.sealed end as sealed, at.proof
    from secret_versions at
    left join secret_values v on v.secret_id = at.secret_id and v.version <= at.version and (v.until is null or v.until > at.version)
-     and ($3::text[] is null or v.key = any($3))
    where at.secret_id = $1 and at.version = $2`,
 )
 /** The values of an old version (or of some of its keys), opened to be sealed again as a new one. */
@@ -57,10 +57,11 @@ export async function openVersion(
     throw new Refusal('version_not_found', `"${bag.name}" has no version ${version} any more.`, {
       hint: `See them with: 1ctl secret history ${bag.name}`,
     })
-  const keyOf = await dataKeys(ctx, found)
+  const keys = await keysFor(ctx, found)
+  refuseOtherValues(ctx, bag, version, found, keys)
   const values = new Map<string, Buffer>()
   for (const { key, version: setIn, key_id, sealed } of found)
-    if (key !== null) values.set(key, openValue(ctx, bag, keyOf(key_id), { key, version: setIn, sealed }))
+    if (key !== null && sealed) values.set(key, openValue(ctx, bag, keys.byId(key_id), { key, version: setIn, sealed }))
   const missing = names?.filter((name) => !values.has(name)) ?? []
   if (missing.length > 0)
     throw new Refusal(
@@ -73,13 +74,32 @@ export async function openVersion(
   return values
 }
 
-async function dataKeys(ctx: Ctx<'secrets:write'>, values: ValueRow[]) {
+async function keysFor(ctx: Ctx<'secrets:write'>, values: ValueRow[]): Promise<OrganizationKeys> {
   const { id } = ctx.caller.organization
-  const { byId } = await ctx.keys.organization(id)
-  if (values.every(({ key, key_id }) => key === null || byId(key_id))) return byId
+  const keys = await ctx.keys.organization(id)
+  if (values.every(({ key, key_id }) => key === null || keys.byId(key_id))) return keys
   // Sealed anew by a rotation elsewhere, which is not known here yet.
   ctx.keys.forget(id)
-  return (await ctx.keys.organization(id)).byId
+  return ctx.keys.organization(id)
+}
+
+/** Each value proves where it belongs; that it belongs to this version, and none is missing, is proven by the version. */
+function refuseOtherValues(
+  ctx: Ctx<'secrets:write'>,
+  bag: Pick<Bag, 'id' | 'name'>,
+  version: number,
+  values: ValueRow[],
+  { fingerprintKey }: OrganizationKeys,
+): void {
+  const setIn = new Map(values.flatMap(({ key, version }) => (key === null ? [] : [[key, version] as const])))
+  const proof = versionProof(fingerprintKey, bag.id, version, setIn)
+  if (values.length === Math.max(setIn.size, 1) && values.every((value) => same(value.proof, proof))) return
+  throw damaged(
+    ctx,
+    { bag, version },
+    `Version ${version} of "${bag.name}" does not consist of the values it was made of: rows were changed in the database.`,
+    'its values are not those it was made of',
+  )
 }
 
 function openValue(
@@ -94,15 +114,28 @@ function openValue(
     return open(dataKey, { organization, bag: bag.id, key, version }, sealed)
   } catch (error) {
     if (!(error instanceof Damaged)) throw error
-    const where = { requestId: ctx.request.id, organization, secret: bag.id, key, version }
-    ctx.log.error(where, `a stored value is damaged: ${error.message}`)
-    throw new Refusal(
-      'value_damaged',
+    throw damaged(
+      ctx,
+      { bag, key, version },
       `The stored value of "${key}" in "${bag.name}" does not open: it was changed in the database, or does not belong there.`,
-      {
-        hint: 'Unset it and set it again, or restore the database. The same value again would count as unchanged.',
-        details: { key, version },
-      },
+      error.message,
     )
   }
+}
+
+function damaged(
+  ctx: Ctx<'secrets:write'>,
+  { bag, ...where }: { bag: Pick<Bag, 'id' | 'name'>; key?: string; version: number },
+  sentence: string,
+  cause: string,
+): Refusal {
+  const organization = ctx.caller.organization.id
+  ctx.log.error(
+    { requestId: ctx.request.id, organization, secret: bag.id, ...where },
+    `a stored value is damaged: ${cause}`,
+  )
+  return new Refusal('value_damaged', sentence, {
+    hint: 'Unset it and set it again, or restore the database. The same value again would count as unchanged.',
+    details: where,
+  })
 }

@@ -21,6 +21,7 @@ type Queryable = Pool | PoolClient
 
 export async function rows<Row>(db: Queryable, what: Statement<Row>, values: unknown[] = []): Promise<Row[]> {
   const { name, text, timeoutMs } = what
+  if ('connection' in db) gather(db)
   const result = await db.query({ name, text, values, ...(timeoutMs ? { query_timeout: timeoutMs } : {}) })
   return result.rows as Row[]
 }
@@ -31,7 +32,15 @@ export async function row<Row>(db: Queryable, what: Statement<Row>, values: unkn
 
 /** How many rows it touched. */
 export async function execute(db: Queryable, { name, text }: Statement<unknown>, values: unknown[] = []) {
+  if ('connection' in db) gather(db)
   return (await db.query({ name, text, values })).rowCount ?? 0
+}
+
+/** Statements of one turn travel in one packet: each packet wakes PostgreSQL, which can cost more than the statement. */
+function gather({ connection: { stream } }: PoolClient): void {
+  if (stream.writableCorked > 0) return
+  stream.cork()
+  process.nextTick(() => stream.uncork())
 }
 
 /**
@@ -43,6 +52,7 @@ export async function transaction<Result>(
   work: (tx: Tx, last: (statement: Promise<unknown>) => void) => Promise<Result>,
 ): Promise<Result> {
   const client = await db.connect()
+  gather(client)
   const sent: Promise<unknown>[] = []
   const send = (statement: Promise<unknown>) => {
     // Awaited below; until then a failure must not count as one that nobody handles.

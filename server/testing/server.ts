@@ -9,6 +9,7 @@ import { type Client, createClient } from '@1ctl/contract/client'
 import { table } from '@1ctl/contract/table'
 import pino from 'pino'
 import { inject } from 'vitest'
+import { startAnnouncer } from '../announce.ts'
 import type { Seal } from '../config.ts'
 import type { Platform } from '../context.ts'
 import { startHousekeeping } from '../housekeeping.ts'
@@ -62,7 +63,8 @@ export async function startTestServer(
   const metrics = createMetrics(db)
   const stopHousekeeping = await startHousekeeping(db, undefined, log)
   const keys = await openKeyring({ db, log, seal, say: () => undefined })
-  const platform: Platform = { db, log, attempts: attemptsIn(db), keys }
+  const announcer = startAnnouncer(db, log)
+  const platform: Platform = { db, log, attempts: attemptsIn(db), keys, announcer }
   const stopKeyWatch = startKeyWatch(platform, 500)
   const app = await createHttp(platform, metrics, {
     trustProxy: true,
@@ -94,6 +96,7 @@ export async function startTestServer(
       stopHousekeeping()
       metrics.close()
       await app.close()
+      await announcer.close()
       await db.end()
       rmSync(dataDir, { recursive: true, force: true })
     },

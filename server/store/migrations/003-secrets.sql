@@ -55,12 +55,15 @@ create table secrets (
   name text not null,
   type text not null default 'custom' check (type in ('custom', 'database', 'registry')),
   version integer not null,
+  -- the names in secret_keys, sorted, so that a list need not gather them
+  keys text[] not null default '{}',
   created_at timestamptz not null default now(),
   created_by text not null,
   updated_at timestamptz not null default now(),
   updated_by text not null,
   check (app is null or vpc_id is not null),
-  unique nulls not distinct (organization_id, vpc_id, app, name)
+  -- the name before the scope: bags are looked up by it
+  unique nulls not distinct (organization_id, name, vpc_id, app)
 );
 create index secrets_by_organization on secrets (organization_id, id);
 
@@ -73,6 +76,8 @@ create table secret_versions (
   added text[] not null,
   changed text[] not null,
   removed text[] not null,
+  -- of which values this version consists, keyed (envelope.ts): one that is put back by hand shows
+  proof bytea not null,
   primary key (secret_id, version)
 );
 
