@@ -81,6 +81,8 @@ export const organizationPatch: Api['organizationPatch'] = (ctx, { name }) =>
     return { result: present({ ...renamed, role }), audit }
   }).catch(nameTaken(name))
 
+const hold = statement('organizations.hold', 'select from organizations where id = $1 for update')
+const holdBags = statement('organizations.holdBags', 'select from secrets where organization_id = $1 for update')
 const remove = statement('organizations.delete', 'delete from organizations where id = $1')
 export const organizationDelete: Api['organizationDelete'] = async (ctx, { confirm }) => {
   const { organization } = ctx.caller
@@ -89,7 +91,10 @@ export const organizationDelete: Api['organizationDelete'] = async (ctx, { confi
       hint: `Confirm with its name: ?confirm=${organization.name}`,
     })
   await change(ctx, async (tx) => {
-    if ((await execute(tx, remove, [organization.id])) === 0) throw organizationNotFound(organization.name)
+    // Whoever is writing into a bag of it comes to an end first, and nobody begins: they need rows that would be half gone.
+    const holding = [execute(tx, hold, [organization.id]), execute(tx, holdBags, [organization.id])]
+    const [, , removed] = await Promise.all([...holding, execute(tx, remove, [organization.id])])
+    if (removed === 0) throw organizationNotFound(organization.name)
     const object = { type: 'organization' as const, ...organization }
     // Without its keys its values cannot be read any more, not even in a copy of them.
     const entry = { object, detail: { keys: 'destroyed' } }

@@ -56,6 +56,9 @@ export const vpcPatch: Api['vpcPatch'] = async (ctx, input) => {
 
 const others = statement('vpcs.others', 'select from vpcs where organization_id = $1 and id <> $2 limit 1')
 const remove = statement('vpcs.delete', 'delete from vpcs where id = $1 and (not protected or name = $2)')
+// That a bag's VPC is there is looked at when its transaction ends, with the end of the chain already held: who takes the VPC away first
+// and the chain then would wait for the other, and the other for it.
+const holdChain = statement('vpcs.holdChain', 'select from audit_heads where chain = $1 for update')
 export const vpcDelete: Api['vpcDelete'] = async (ctx, { name, confirm }) => {
   const vpc = await vpcFor(ctx, name)
   if (vpc.protected && confirm !== vpc.name)
@@ -64,8 +67,9 @@ export const vpcDelete: Api['vpcDelete'] = async (ctx, { name, confirm }) => {
     })
   await change(ctx, async (tx) => {
     const organizationId = ctx.caller.organization.id
-    const [, kept] = await Promise.all([
+    const [, , kept] = await Promise.all([
       lockOrganization(tx, organizationId),
+      execute(tx, holdChain, [organizationId]),
       execute(tx, others, [organizationId, vpc.id]),
     ])
     if (kept === 0)

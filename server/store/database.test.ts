@@ -54,6 +54,15 @@ describe('a transaction', () => {
     expect(await count()).toBe(before)
   })
 
+  test('fails with what failed, not with what came behind it', async () => {
+    await db.query('insert into numbers values (10) on conflict do nothing')
+    const failed = transaction(db, async (tx, last) => {
+      last(execute(tx, insert, [10]))
+      await execute(tx, insert, [15])
+    })
+    await expect(failed).rejects.toMatchObject({ code: '23505' })
+  })
+
   test('does not pretend to have committed when an error was swallowed on the way', async () => {
     await db.query('insert into numbers values (10) on conflict do nothing')
     const before = await count()

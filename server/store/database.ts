@@ -72,11 +72,13 @@ export async function transaction<Result>(
     if ((await committing).command !== 'COMMIT') throw new Error('a statement failed and its error was swallowed')
     return result
   } catch (error) {
-    await Promise.allSettled(sent)
+    const outcomes = await Promise.allSettled(sent)
     await client.query('rollback').catch((failure: unknown) => {
       broken = failure instanceof Error ? failure : new Error('rollback failed')
     })
-    throw error
+    // Statements that travelled behind the one that failed say only that the transaction has.
+    const cause = outcomes.find(({ status }) => status === 'rejected') as PromiseRejectedResult | undefined
+    throw sqlState(error) === inFailedTransaction ? (cause?.reason ?? error) : error
   } finally {
     client.off('error', lost)
     client.release(broken)
@@ -140,5 +142,6 @@ export const constraintOf = (error: unknown) => (error instanceof DatabaseError 
 
 export const uniqueViolation = '23505'
 export const foreignKeyViolation = '23503'
+const inFailedTransaction = '25P02'
 export const checkViolation = '23514'
 export const lockNotAvailable = '55P03'
