@@ -1,4 +1,5 @@
 // `npm test [-- part …]`: `npm test -- secrets` runs the test files whose path contains "secrets". Options go to vitest.
+import { ensureBinary } from '../e2e/cluster/binary.mjs'
 import { ensureChromium } from './chromium.mjs'
 import { ensureBuilt, ensureInstalled, root } from './setup.mjs'
 
@@ -9,6 +10,8 @@ await ensureChromium()
 
 const { parseCLI, startVitest } = await import('vitest/node')
 const { filter, options } = parseCLI(['vitest', 'run', ...process.argv.slice(2)])
+// Minutes, the first time on a machine: before the tests, which would fight for its cores. A part builds it if it needs it.
+if (filter.length === 0) await ensureBinary().catch((error) => console.log(error.message))
 let ended = { modules: [], errors: [] }
 const remember = { onTestRunEnd: (modules, errors) => (ended = { modules, errors }) }
 await startVitest('test', filter, { ...options, root, watch: false, reporters: ['default', remember] })

@@ -39,11 +39,12 @@ const machine = {
     enable: 'install openssl',
   },
   cluster: {
-    found: () => existsSync(process.env.KUBE_BINARY ?? '') || onPath('go'),
-    enable: 'install Go (it builds one) or name a built one in KUBE_BINARY',
+    found: () => ['setpriv', 'flock'].every(onPath) && (existsSync(process.env.KUBE_BINARY ?? '') || onPath('go')),
+    enable: 'on Linux with util-linux, install Go (it builds one) or name a built one in KUBE_BINARY',
   },
   containers: {
-    found: () => isRoot() && ['containerd', 'runc', 'busybox', 'ip'].every(onPath) && existsSync('/usr/lib/cni/bridge'),
+    found: () =>
+      isRoot() && ['containerd', 'runc', 'busybox', 'ip', 'unshare'].every(onPath) && existsSync('/usr/lib/cni/bridge'),
     enable: 'run as root with containerd, runc, containernetworking-plugins, busybox-static and iproute2 installed',
   },
 } satisfies Record<string, { found: () => boolean; enable: string }>

@@ -1,0 +1,2 @@
+export const binary: string
+export function ensureBinary(say?: (line: string) => void): Promise<void>
