@@ -154,6 +154,7 @@ describe('an organization that is being deleted', () => {
   // `internal_error` goes when those above do.
   const refused: string[] = [
     'internal_error',
+    'version_not_found',
     'invalid_token',
     'organization_not_found',
     'secret_not_found',
