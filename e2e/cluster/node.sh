@@ -13,6 +13,7 @@ for folder in /run /var/lib /var/log; do mount -t tmpfs none "$folder"; done
 # The kubelet sets these for the whole machine; here it sets a copy.
 for setting in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys \
   kernel/keys/root_maxbytes; do
+  [ -e "/proc/sys/$setting" ] || continue
   copy=$dir/sysctl/$setting
   mkdir -p "${copy%/*}"
   cat "/proc/sys/$setting" >"$copy"

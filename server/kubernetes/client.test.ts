@@ -1,13 +1,15 @@
+import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from 'node:http'
-import { request } from 'node:https'
+import { createServer as createHttpsServer, request } from 'node:https'
 import { type AddressInfo, connect as connectSocket, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { TLSSocket } from 'node:tls'
 import { inspect } from 'node:util'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { type Cluster, startCluster, startTimeoutMs } from '../../e2e/cluster/cluster.ts'
@@ -241,6 +243,45 @@ describe('the Kubernetes client and a real API server', needs('cluster'), () => 
       expect(inspect(failing, { depth: 9 })).not.toContain(token)
       vi.unstubAllEnvs()
     })
+
+    test('a server whose certificate the kubeconfig does not know is away, and gets no token', async () => {
+      const stranger = connect({ ...connection, tls: {} })
+      await expect(stranger.version()).rejects.toThrow(/away: (SELF_SIGNED|DEPTH_ZERO|UNABLE_TO)/)
+      const careless = connect({ ...connection, tls: { rejectUnauthorized: false } })
+      expect((await careless.version()).major).toBe('1')
+    })
+
+    test.each(['in the file', 'from a program'])(
+      'a client certificate %s is shown',
+      needs('openssl'),
+      async (where) => {
+        const [cert, key] = ['client.crt', 'client.key'].map((name) => join(folder, name)) as [string, string]
+        const newKey = ['-newkey', 'rsa:2048', '-nodes', '-keyout', key]
+        execFileSync('openssl', ['req', '-x509', ...newKey, '-subj', '/CN=us', '-out', cert], { stdio: 'ignore' })
+        const own = (name: string) => readFileSync(join(cluster.dir, 'certs', name))
+        const tls = { cert: own('apiserver.crt'), key: own('apiserver.key'), ca: readFileSync(cert), requestCert: true }
+        const server = createHttpsServer(tls, ({ socket }, answer) => {
+          answer.end(JSON.stringify((socket as TLSSocket).getPeerCertificate().subject))
+        }).listen(0, '127.0.0.1')
+        await once(server, 'listening')
+        onTestFinished(() => void server.close())
+
+        const config = JSON.parse(readFileSync(cluster.kubeconfig, 'utf8'))
+        config.clusters[0].cluster.server = `https://127.0.0.1:${(server.address() as AddressInfo).port}`
+        const status = { clientCertificateData: readFileSync(cert, 'utf8'), clientKeyData: readFileSync(key, 'utf8') }
+        writeFileSync(join(folder, 'status.json'), JSON.stringify({ status }))
+        const program = { command: 'cat', args: [join(folder, 'status.json')] }
+        config.users[0].user =
+          where === 'in the file'
+            ? { 'client-certificate': cert, 'client-key-data': readFileSync(key, 'base64') }
+            : { exec: { apiVersion: 'client.authentication.k8s.io/v1', ...program } }
+        const file = join(folder, 'with-certificate')
+        writeFileSync(file, JSON.stringify(config))
+        const client = connect(await readKubeconfig(file))
+        onTestFinished(() => client.close())
+        expect(await client.version()).toEqual({ CN: 'us' })
+      },
+    )
   })
 
   describe('a Secret that is refused', () => {

@@ -119,12 +119,12 @@ export function connect(connection: Connection, { timeoutMs = 30_000, writesAtOn
         },
         resolve,
       )
-      const timer = setTimeout(() => sent.destroy(new ClusterAway(`no answer within ${timeoutMs} ms`)), timeoutMs)
+      const timer = setTimeout(() => sent.destroy(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs)
       sent.on('close', () => clearTimeout(timer))
       if (ask.stream) sent.on('response', () => clearTimeout(timer))
       sent.on('error', (error: NodeJS.ErrnoException) => {
-        // A connection that the server was closing while we took it out of the pool; the request has not been read.
-        if (sent.reusedSocket && error.code === 'ECONNRESET' && !ask.isRepeat) {
+        // A connection that the server was closing just when we took it from the pool. What must not happen twice is left to the caller.
+        if (sent.reusedSocket && error.code === 'ECONNRESET' && method !== 'POST' && !ask.isRepeat) {
           resolve(begin({ ...ask, isRepeat: true }, credentials, signal))
         } else reject(signal?.aborted ? signal.reason : away(error))
       })
@@ -169,7 +169,7 @@ export function connect(connection: Connection, { timeoutMs = 30_000, writesAtOn
         await sleep(Math.min(seconds, 10) * 1000, undefined, { signal })
         continue
       }
-      if ([429, 502, 503, 504].includes(status)) throw away({ message: `HTTP status ${status}` })
+      if ([429, 502, 503, 504].includes(status)) throw away(new Error(`HTTP status ${status}`))
       throw refusal(ask, status, text)
     }
   }
@@ -331,7 +331,7 @@ async function* eventsOf<Object>(
   failure: (error: unknown) => unknown,
 ): AsyncGenerator<WatchEvent<Object>> {
   // A server with nothing to tell sends a bookmark every minute, so a long silence is a connection that died without a word.
-  const idle = setTimeout(() => answer.destroy(new ClusterAway(`silent for ${idleMs} ms`)), idleMs)
+  const idle = setTimeout(() => answer.destroy(new Error(`silent for ${idleMs} ms`)), idleMs)
   try {
     for await (const line of linesOf(answer, () => idle.refresh())) {
       const event = parse(line) as WatchEvent<Object> | { type: 'ERROR'; object: Status & { code: number } }
@@ -339,7 +339,7 @@ async function* eventsOf<Object>(
       yield event
     }
   } catch (error) {
-    throw error instanceof KubernetesError ? error : failure(error)
+    throw error instanceof KubernetesError || error instanceof ClusterAway ? error : failure(error)
   } finally {
     clearTimeout(idle)
     answer.destroy()
