@@ -369,6 +369,8 @@ describe('where a secret is', () => {
     ['secret create -d dep_x --vpc eu --kv A=1', 2, /^Error: These flags name several places./],
     ['secret create -d dep_123abc --kv A=1', 3, /^Error: No app "dep_123abc" in this organization./],
     ['secret create --app x --vpc nowhere --kv A=1', 3, /nowhere/],
+    ['secret list --vpc nowhere', 3, /^Error: No VPC "nowhere" in this organization./],
+    ['secret list --app x --vpc nowhere', 3, /nowhere/],
     ['secret create --config nowhere --kv A=1', 3, /^Error: There is no satusky.nowhere.toml here/],
     ['secret unset -k A', 2, /^Error: Which app\?/],
     ['secret get', 2, /^Error: Which secret\?/],
@@ -449,13 +451,14 @@ describe('a file of keys', () => {
     [
       'import .env',
       `A=${marker}\nA=2\n-x=${marker}`,
-      'Error: .env has 2 errors.\nCause: .env:2: A: given in line 1 already; .env:3: no name before "=": letters, digits and underscores\n',
+      'Error: .env has 2 errors.\nCause: .env:2: A: given in line 1 already; .env:3: no name before "=": letters, digits and underscores.\n',
     ],
     ['import .env --format json', `A=${marker}`, 'Error: .env:1: a JSON object is expected: {"KEY": "value"}.\n'],
     ['create --from-env-file .env', `A=${marker}\nB`, 'Error: .env:2: neither KEY=value nor a comment.\n'],
     ['diff .env', `A=${marker}\nB`, 'Error: .env:2: neither KEY=value nor a comment.\n'],
     ['import .env', '', 'Error: .env:1: nothing in the file.\n'],
     ['import .env', 'A=\n', 'Error: The value of A is empty.\n'],
+    ['import .env', Array.from({ length: 501 }, (_, n) => `K${n}=${marker}\n`).join(''), 'Error: These are 501 keys;'],
     ['import none', '', 'Error: Cannot read none: there is no such file.\n'],
   ])('secret %s with an error in it stores nothing and quotes nothing', async (line, text, message) => {
     const app = newName('broken')

@@ -107,6 +107,8 @@ export function checked(
     else if (isReservedEnvName(key))
       note(`Warning: ${key} is set by the system in every process, and may not reach yours.`)
   }
+  if (values.size > limits.bagKeysMax)
+    throw usage(`These are ${values.size} keys; a secret can have ${limits.bagKeysMax}.`)
   const total = Array.from(values).reduce((sum, [key, value]) => sum + key.length + Buffer.byteLength(value), 0)
   if (total > limits.bagBytesMax) {
     throw usage(`Names and values have ${total} bytes together; a secret can have ${limits.bagBytesMax}.`)
@@ -234,7 +236,7 @@ const problemsShown = 10
 function refused(file: string, problems: Problem[]): CliError {
   const shown = problems.slice(0, problemsShown).map((problem) => inWords(file, problem))
   const more = problems.length > problemsShown ? `; and ${problems.length - problemsShown} more` : ''
-  const why = shown.length > 1 ? `${shown.join('; ')}${more}` : undefined
+  const why = shown.length > 1 ? `${shown.join('; ')}${more}.` : undefined
   const message = why === undefined ? `${shown[0]}.` : `${file} has ${problems.length} errors.`
   return new CliError('usage', 'invalid_file', message, {
     ...(why ? { why } : {}),

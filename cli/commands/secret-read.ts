@@ -16,6 +16,8 @@ export async function secretList(options: PlaceOptions, deps: Deps): Promise<voi
   const api = client()
   // Oldest first, so that what was made just now stands at the bottom, where one looks.
   const bags = (await everyPage((page) => api.secretList({ ...filter, ...page }))).reverse()
+  // A mistyped VPC has none either, and is not the same as an empty one.
+  if (bags.length === 0 && place && 'vpc' in place && place.vpc !== undefined) await api.vpcView({ name: place.vpc })
   out.list(
     bags,
     [

@@ -146,13 +146,17 @@ function inWords(issue: z.core.$ZodIssue): string {
     if (!issue.message.endsWith('received undefined')) return `must be ${kinds[issue.expected] ?? issue.expected}`
     return issue.path.length > 0 ? 'is needed' : 'a JSON object is needed'
   }
-  if (issue.code === 'too_small' && issue.message.startsWith('Too small')) return `must be at least ${issue.minimum}`
-  if (issue.code === 'too_big' && issue.message.startsWith('Too big')) return `must be at most ${issue.maximum}`
+  if (issue.code === 'too_small' && issue.message.startsWith('Too small'))
+    return `must be at least ${issue.minimum}${unitOf(issue)}`
+  if (issue.code === 'too_big' && issue.message.startsWith('Too big'))
+    return `must be at most ${issue.maximum}${unitOf(issue)}`
   if (issue.code === 'invalid_value' && issue.message.startsWith('Invalid'))
     return `must be one of ${issue.values.join(', ')}`
   if (issue.code === 'invalid_format' && issue.format === 'datetime') return 'must be a time: 2026-07-26T10:00:00Z'
   return issue.message
 }
+const unitOf = ({ origin }: { origin: string }) =>
+  origin === 'string' ? ' characters long' : origin === 'array' ? ' items long' : ''
 const kinds: Record<string, string> = {
   string: 'text',
   number: 'a number',

@@ -207,6 +207,13 @@ describe('a body', () => {
       )
   })
 
+  test('that has too much of something is told what of', async () => {
+    const long = { name: 'bag', data: {}, note: 'x'.repeat(141) }
+    expect(await problems('/secrets', { body: long })).toEqual([
+      { path: 'note', message: 'must be at most 140 characters long' },
+    ])
+  })
+
   test('of more than 1 MiB is refused, with its length or in chunks, and a MiB is not', async () => {
     const head = ['POST /v1/cli/vpcs HTTP/1.1', 'host: x', apiKey(), 'content-type: application/json']
     const long = ' '.repeat(1024 * 1024 + 1)
