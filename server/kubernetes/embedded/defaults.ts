@@ -4,15 +4,15 @@ import { type Container, isTree, type Obj, type PodSpec, type Tree } from './obj
 import type { Store } from './store.ts'
 
 /** Fills in what the API server fills in, so that what is read back, and compared, looks the same. */
-export function setDefaults(object: Obj, store: Store): void {
+export function setDefaults(object: Obj): void {
   const { spec = {} } = object
   switch (object.kind) {
     case 'Namespace':
-      object.spec = { finalizers: ['kubernetes'], ...spec }
       object.metadata.labels = { ...object.metadata.labels, 'kubernetes.io/metadata.name': object.metadata.name }
       return
     case 'Secret':
-      setSecretData(object)
+      object.type ??= 'Opaque'
+      encodeStringData(object)
       return
     case 'Pod':
       fill(spec, podDefaults)
@@ -44,7 +44,7 @@ export function setDefaults(object: Obj, store: Store): void {
       setTemplateDefaults(spec)
       return
     case 'Service':
-      setServiceDefaults(spec, store)
+      setServiceDefaults(spec)
       return
     case 'PersistentVolumeClaim':
       fill(spec, { volumeMode: 'Filesystem' })
@@ -56,8 +56,7 @@ function fill(tree: Tree, values: Tree): void {
 }
 
 /** `stringData` can only be written. */
-function setSecretData(secret: Obj): void {
-  secret.type ??= 'Opaque'
+export function encodeStringData(secret: Obj): void {
   const { stringData } = secret
   if (!isTree(stringData)) return
   const encoded = Object.entries(stringData).map(([key, text]) => [key, Buffer.from(String(text)).toString('base64')])
@@ -134,17 +133,33 @@ function setContainerDefaults(container: Container): void {
   }
 }
 
-function setServiceDefaults(spec: Tree, store: Store): void {
+function setServiceDefaults(spec: Tree): void {
   fill(spec, { type: 'ClusterIP', sessionAffinity: 'None' })
   for (const port of (spec.ports ?? []) as Tree[]) fill(port, { protocol: 'TCP', targetPort: port.port })
-  if (spec.type === 'ExternalName') return
-  spec.clusterIP ??= freeAddress(store)
-  fill(spec, {
-    clusterIPs: [spec.clusterIP],
-    ipFamilies: ['IPv4'],
-    ipFamilyPolicy: 'SingleStack',
-    internalTrafficPolicy: 'Cluster',
-  })
+  if (spec.type !== 'ExternalName') spec.internalTrafficPolicy ??= 'Cluster'
+}
+
+/** What the server itself adds last, and no client owns: addresses and the first status. */
+export function complete(object: Obj, store: Store): Obj {
+  const { kind, spec } = object
+  if (firstStatus[kind]) object.status ??= structuredClone(firstStatus[kind])
+  if (kind === 'Namespace') object.spec = { finalizers: ['kubernetes'], ...spec }
+  if (kind === 'Service' && spec && spec.type !== 'ExternalName') {
+    spec.clusterIP ??= freeAddress(store)
+    fill(spec, { clusterIPs: [spec.clusterIP], ipFamilies: ['IPv4'], ipFamilyPolicy: 'SingleStack' })
+  }
+  return object
+}
+
+const firstStatus: Record<string, Tree> = {
+  Namespace: { phase: 'Active' },
+  Pod: { phase: 'Pending', qosClass: 'BestEffort' },
+  Deployment: {},
+  ReplicaSet: { replicas: 0 },
+  StatefulSet: { replicas: 0, availableReplicas: 0 },
+  Service: { loadBalancer: {} },
+  // No volume is made either.
+  PersistentVolumeClaim: { phase: 'Bound' },
 }
 
 /** Of a network for documentation, as nothing answers there. */

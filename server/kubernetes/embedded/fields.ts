@@ -16,12 +16,12 @@ const isEmpty = (fields: object) => {
 }
 const withSelf = (fields: Fields): Fields => (isOwned(fields) ? fields : { [self]: {}, ...fields })
 
-/** What a value consists of, one entry a leaf. With `inner` also what holds them, as a change that adds or removes a whole branch counts. */
+/** What a value consists of, one entry a leaf. Entries of maps and lists count themselves, too; with `inner` also what holds them. */
 export function fieldsOf(value: unknown, shape: Shape, inner = false): Fields {
   const fields: Fields = {}
   for (const { step, item, shape: itemShape } of children(value, shape)) {
     const child = fieldsOf(item, itemShape, inner)
-    fields[step] = inner || shape.is !== 'struct' ? withSelf(child) : child
+    fields[step] = shape.is !== 'struct' || (inner && itemShape.is !== 'struct') ? withSelf(child) : child
   }
   return fields
 }
@@ -88,11 +88,12 @@ export function intersect(a: Fields, b: Fields): Fields {
 
 /** `.spec.template.spec.containers[name="web"].image` */
 export function pathsOf(fields: Fields, prefix = ''): string[] {
-  return Object.entries(fields).flatMap(([step, inner]) => {
+  const paths = Object.entries(fields).flatMap(([step, inner]) => {
     if (step === self) return []
     const path = prefix + printStep(step)
     return [...(isOwned(inner) ? [path] : []), ...pathsOf(inner, path)]
   })
+  return paths.sort((a, b) => (a < b ? -1 : 1))
 }
 
 function printStep(step: string): string {
@@ -101,6 +102,18 @@ function printStep(step: string): string {
   if (step.startsWith('v:')) return `[=${rest}]`
   const keys = Object.entries(JSON.parse(rest) as Tree)
   return `[${keys.map(([key, value]) => `${key}=${JSON.stringify(value)}`).join(',')}]`
+}
+
+/** The first list that names an item twice. */
+export function repeated(value: unknown, shape: Shape, path = ''): { path: string; key: string } | undefined {
+  const seen = new Set<string>()
+  for (const { step, item, shape: itemShape } of children(value, shape)) {
+    if (seen.has(step)) return { path, key: printStep(step) }
+    seen.add(step)
+    const inner = repeated(item, itemShape, path + printStep(step))
+    if (inner) return inner
+  }
+  return undefined
 }
 
 /** Where two values differ: what is new or different in the second, and what the first alone has. */
@@ -113,7 +126,8 @@ export function compare(before: unknown, after: unknown, shape: Shape): { change
     const was = old.get(step)
     old.delete(step)
     if (!was) {
-      changed[step] = withSelf(fieldsOf(item, itemShape, true))
+      const all = fieldsOf(item, itemShape, true)
+      changed[step] = itemShape.is === 'struct' && shape.is === 'struct' ? all : withSelf(all)
     } else if (isWhole(was.item, itemShape) || isWhole(item, itemShape)) {
       if (!isDeepStrictEqual(was.item, item)) changed[step] = {}
     } else {

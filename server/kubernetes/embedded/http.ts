@@ -6,7 +6,7 @@ import { type Kind, kindAt, kindOf } from './kinds.ts'
 import { isTree, type Obj, type Tree } from './objects.ts'
 import { type DeleteOptions, remove } from './remove.ts'
 import { fieldMatcher, labelMatcher, type Matches } from './selectors.ts'
-import { ApiError, badRequest, notFound, statusOf } from './status.ts'
+import { ApiError, badRequest, invalid, notFound, statusOf } from './status.ts'
 import { type Store, type Stored, treeOf } from './store.ts'
 import { listKindOf, partialListKind, partialOf, scaleOf, tableOf } from './tables.ts'
 import { watch } from './watch.ts'
@@ -229,9 +229,7 @@ function servePatch({ store }: Deps, target: Target, request: Request): void {
   const type = mediaType(request.headers['content-type'])
   if (type === 'application/apply-patch+yaml') {
     if (!query.get('fieldManager'))
-      throw badRequest(
-        'PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required for apply patch',
-      )
+      throw badOption('Patch', 'fieldManager', 'FieldValueRequired', 'Required value: is required for apply patch')
     const written = applyPatch(store, kind, namespace, name, body, isTrue(query.get('force')), how)
     return respond(request, written.created ? 201 : 200, kind, written.object)
   }
@@ -300,10 +298,19 @@ function deleteOptions({ body, query }: Request): DeleteOptions {
   }
 }
 
-function isDryRun({ query, body }: Request): boolean {
+/** Of the question's end, not of the object. */
+const badOption = (verb: string, field: string, reason: string, message: string) =>
+  invalid({ group: 'meta.k8s.io', kind: `${verb}Options` }, '', [{ field, reason, message }])
+
+function isDryRun({ method, query, body }: Request): boolean {
   const values = [...query.getAll('dryRun'), ...((isTree(body) && (body.dryRun as string[])) || [])]
-  const other = values.find((value) => value !== 'All')
-  if (other !== undefined) throw badRequest(`dryRun: Unsupported value: "${other}": supported values: "All"`)
+  if (values.some((value) => value !== 'All'))
+    throw badOption(
+      { POST: 'Create', PUT: 'Update', PATCH: 'Patch' }[method] ?? 'Delete',
+      'dryRun',
+      'FieldValueNotSupported',
+      `Unsupported value: ${JSON.stringify(values)}: supported values: "All"`,
+    )
   return values.length > 0
 }
 

@@ -120,6 +120,7 @@ function conflictOf(conflicts: { share: Managed; fields: Fields }[]): ApiError {
       field,
     })),
   )
+  causes.sort((a, b) => (a.field! < b.field! ? -1 : 1))
   const first = causes[0]!
   const lines = conflicts.map(
     ({ share, fields }) =>

@@ -22,19 +22,17 @@ export function strategicMerge(live: unknown, patch: Tree, shape: Shape): Tree |
   let merged: Tree = isTree(live) ? { ...live } : {}
   if (Array.isArray($retainKeys))
     merged = Object.fromEntries(Object.entries(merged).filter(([key]) => $retainKeys.includes(key)))
-  const orders: [key: string, order: unknown[]][] = []
   for (const [key, value] of Object.entries(rest)) {
     const [, directive, field = ''] = /^\$(setElementOrder|deleteFromPrimitiveList)\/(.*)$/.exec(key) ?? []
-    if (directive === 'setElementOrder') orders.push([field, value as unknown[]])
-    else if (directive) merged[field] = without(merged[field], value as unknown[])
-    else if (value === null) delete merged[key]
-    else merged[key] = mergeValue(merged[key], value, below(shape, key))
+    if (directive === 'setElementOrder' && !(field in rest))
+      merged[field] = mergeValue(merged[field], [], below(shape, field), value as unknown[])
+    else if (directive === 'deleteFromPrimitiveList') merged[field] = without(merged[field], value as unknown[])
+    else if (!directive && value === null) delete merged[key]
+    else if (!directive) {
+      const order = rest[`$setElementOrder/${key}`] as unknown[] | undefined
+      merged[key] = mergeValue(merged[key], value, below(shape, key), order)
+    }
     if (merged[key] === undefined) delete merged[key]
-  }
-  for (const [key, order] of orders) {
-    const fieldShape = below(shape, key)
-    if (fieldShape.is === 'list' && Array.isArray(merged[key]))
-      merged[key] = inOrder(merged[key], order, fieldShape.mergeKey)
   }
   return merged
 }
@@ -42,38 +40,41 @@ export function strategicMerge(live: unknown, patch: Tree, shape: Shape): Tree |
 const without = (list: unknown, values: unknown[]) =>
   Array.isArray(list) ? list.filter((item) => !values.includes(item)) : list
 
-function mergeValue(live: unknown, value: unknown, shape: Shape): unknown {
+function mergeValue(live: unknown, value: unknown, shape: Shape, order?: unknown[]): unknown {
   if (isTree(value)) return strategicMerge(live, value, shape)
-  if (Array.isArray(value) && shape.is === 'list' && shape.mergeKey) return mergeItems(live, value, shape)
+  if (Array.isArray(value) && shape.is === 'list' && shape.mergeKey) return mergeItems(live, value, shape, order)
   return value
 }
 
-function mergeItems(live: unknown, patch: unknown[], shape: Shape & { is: 'list' }): unknown[] {
-  const items: unknown[] = Array.isArray(live) ? [...live] : []
-  const key = shape.mergeKey!
+function mergeItems(live: unknown, patch: unknown[], shape: Shape & { is: 'list' }, order = patch): unknown[] {
+  const before: unknown[] = Array.isArray(live) ? live : []
+  const keyOf = (item: unknown) => (isTree(item) ? item[shape.mergeKey!] : item)
   if (patch.some((item) => isTree(item) && item.$patch === 'replace'))
     return patch.filter((item) => !(isTree(item) && item.$patch === 'replace'))
+  const items = new Map(before.map((item) => [keyOf(item), item]))
   for (const item of patch) {
-    if (!isTree(item)) {
-      if (!items.includes(item)) items.push(item)
-      continue
-    }
-    if (item[key] === undefined) throw badRequest(`map: ${shape.of.is} does not contain declared merge key: ${key}`)
-    const at = items.findIndex((other) => isTree(other) && other[key] === item[key])
-    const merged = strategicMerge(items[at], item, shape.of)
-    if (at < 0) items.push(...(merged ? [merged] : []))
-    else items.splice(at, 1, ...(merged ? [merged] : []))
+    const key = keyOf(item)
+    if (key === undefined) throw badRequest(`map does not contain declared merge key: ${shape.mergeKey}`)
+    const merged = isTree(item) ? strategicMerge(items.get(key), item, shape.of) : item
+    if (merged === undefined) items.delete(key)
+    else items.set(key, merged)
   }
-  return items
+  return ordered(items, order.map(keyOf), before.map(keyOf))
 }
 
-/** Items the order does not name stay where they are, behind the one before them. */
-function inOrder(items: unknown[], order: unknown[], mergeKey = ''): unknown[] {
-  const keyOf = (item: unknown) => (isTree(item) ? item[mergeKey] : item)
-  const rank = new Map(order.map((item, at) => [keyOf(item), at]))
-  let last = -1
-  const ranked = items.map((item) => ({ item, rank: (last = rank.get(keyOf(item)) ?? last) }))
-  return ranked.sort((a, b) => a.rank - b.rank).map(({ item }) => item)
+/** In the order of the patch. What it does not name comes before the first of these items that it preceded, else last. */
+function ordered(items: Map<unknown, unknown>, patchOrder: unknown[], liveOrder: unknown[]): unknown[] {
+  const keys = [...new Set(patchOrder)].filter((key) => items.has(key))
+  let from = 0
+  for (const key of items.keys()) {
+    if (patchOrder.includes(key)) continue
+    const place = liveOrder.indexOf(key)
+    const next = keys.findIndex((other, at) => at >= from && place >= 0 && liveOrder.indexOf(other) > place)
+    const at = next < 0 ? keys.length : next
+    keys.splice(at, 0, key)
+    from = at + 1
+  }
+  return keys.map((key) => items.get(key))
 }
 
 type Step = { op: string; path: string; from?: string; value?: unknown }

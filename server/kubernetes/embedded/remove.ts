@@ -1,6 +1,6 @@
 import { type Kind, kindOf, kinds } from './kinds.ts'
 import { type Obj, timestamp } from './objects.ts'
-import { conflict, forbidden, notFound } from './status.ts'
+import { ApiError, forbidden, notFound } from './status.ts'
 import { type Store, type Stored, treeOf } from './store.ts'
 
 /** What a client may say with a deletion. */
@@ -24,12 +24,12 @@ export function remove(
   if (!object) throw notFound(kind, name)
   checkPreconditions(kind, object, options)
   if (kind.kind === 'Namespace' && immortal.has(name)) throw forbidden(kind, name, 'this namespace may not be deleted')
-  if (dryRun) return { object, gone: false }
-  if (options.propagationPolicy === 'Orphan' || options.orphanDependents) orphan(store, object)
-
   const graceSeconds = graceOf(kind, object, options)
-  if (!object.metadata.finalizers?.length && graceSeconds === 0)
-    return { object: store.remove(kind, object), gone: true }
+  const endsNow = !object.metadata.finalizers?.length && graceSeconds === 0
+  if (dryRun) return { object, gone: endsNow }
+  if (options.propagationPolicy === 'Orphan' || options.orphanDependents) orphan(store, object)
+  if (endsNow) return { object: store.remove(kind, object), gone: true }
+
   const { deletionTimestamp, deletionGracePeriodSeconds = 0 } = object.metadata
   if (deletionTimestamp && deletionGracePeriodSeconds <= graceSeconds) return { object, gone: false }
   object.metadata.deletionTimestamp = timestamp(Date.now() + graceSeconds * 1000)
@@ -42,19 +42,17 @@ const immortal = new Set(['default', 'kube-public', 'kube-system'])
 
 function checkPreconditions(kind: Kind, { metadata }: Obj, { preconditions = {} }: DeleteOptions): void {
   const { uid, resourceVersion } = preconditions
-  if (uid !== undefined && uid !== metadata.uid)
-    throw conflict(
-      kind,
-      metadata.name,
-      `Precondition failed: UID in precondition: ${uid}, UID in object meta: ${metadata.uid}`,
+  const refuse = (what: string, wanted: string, found: string) =>
+    new ApiError(
+      409,
+      'Conflict',
+      `Operation cannot be fulfilled on ${kind.kind} "${metadata.name}": the ${what} in the precondition (${wanted}) does not match ` +
+        `the ${what} in record (${found}). The object might have been ${what === 'UID' ? 'deleted and then recreated' : 'modified'}`,
+      { name: metadata.name, ...(kind.group && { group: kind.group }), kind: kind.kind },
     )
+  if (uid !== undefined && uid !== metadata.uid) throw refuse('UID', uid, metadata.uid)
   if (resourceVersion !== undefined && resourceVersion !== metadata.resourceVersion)
-    throw conflict(
-      kind,
-      metadata.name,
-      'Precondition failed: ResourceVersion in precondition: ' +
-        `${resourceVersion}, ResourceVersion in object meta: ${metadata.resourceVersion}`,
-    )
+    throw refuse('ResourceVersion', resourceVersion, metadata.resourceVersion)
 }
 
 /** A namespace waits for what is in it, a pod that has a node for its containers. */

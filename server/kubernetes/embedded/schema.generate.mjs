@@ -62,7 +62,8 @@ function wordOf(schemas, property) {
 function refWord(schemas, name, property) {
   const schema = schemas[name]
   const short = name.split('.').at(-1)
-  if (short === 'Quantity' || short === 'IntOrString') return 'scalar'
+  if (short === 'Quantity') return 'quantity'
+  if (short === 'IntOrString') return 'scalar'
   if (short === 'FieldsV1' || short === 'RawExtension') return 'any'
   if (!schema.properties) return schema.type === 'string' ? 'string' : '@any'
   addType(schemas, name)

@@ -1,19 +1,18 @@
 import { isTree } from './objects.ts'
 import types from './schema.json' with { type: 'json' }
-import { badRequest } from './status.ts'
 
 /**
  * The shapes of all objects: which fields there are, how lists are merged, what is owned whole. One source for type checks, unknown
  * fields, strategic merge and server-side apply. schema.json is made from Kubernetes' own description; a field is one word:
  *
- *   string integer number boolean bytes   scalar: a number or a text (quantities, int-or-string)   any: not looked into
+ *   string integer number boolean bytes quantity   scalar: a number or a text   any: not looked into
  *   PodSpec         another type of the file          {}word   a map          []word   a list that is replaced whole
  *   [set]word       a list whose values are unique    [a,b]word   a list whose items are told apart by the fields a and b
  *   […|name]word    in a strategic merge, its items are matched by `name` (`value`: they are plain values)
  *   @word   owned and replaced whole      ~word   a strategic merge may say which fields to retain      word!   required
  */
 export type Shape =
-  | { is: 'string' | 'integer' | 'number' | 'boolean' | 'bytes' | 'scalar' | 'any'; atomic: true }
+  | { is: 'string' | 'integer' | 'number' | 'boolean' | 'bytes' | 'quantity' | 'scalar' | 'any'; atomic: true }
   | { is: 'struct'; name: string; fields: Map<string, Shape>; required: string[]; atomic: boolean }
   | { is: 'map'; of: Shape; atomic: boolean }
   | { is: 'list'; of: Shape; keys: string[]; set: boolean; mergeKey?: string; atomic: boolean }
@@ -64,16 +63,39 @@ export function below(shape: Shape, key: string): Shape {
 
 const anything: Shape = { is: 'any', atomic: true }
 
-/** Fields that a client named and no such kind has, by path. */
-export type Unknown = string[]
+/** Drops empty maps and lists, in place: Go does not write them. */
+export function dropEmpty(value: unknown, shape: Shape): void {
+  if (shape.is === 'list' && Array.isArray(value)) for (const item of value) dropEmpty(item, shape.of)
+  if (shape.is !== 'struct' || !isTree(value)) return
+  for (const [key, item] of Object.entries(value)) {
+    const inner = below(shape, key)
+    if (inner.is !== 'map' && inner.is !== 'list' && inner.is !== 'struct') continue
+    dropEmpty(item, inner)
+    if (inner.is !== 'struct' && Object.keys(item as object).length === 0) delete value[key]
+  }
+}
 
-/** The value without `null`s and without fields that the shape does not know, which are noted. A value of a wrong type is refused. */
-export function fit(value: unknown, shape: Shape, path: string, unknown: Unknown): unknown {
+/** A value that its field cannot hold. It says what it is, never the value. */
+export class Misfit extends Error {
+  path: string
+  wanted: string
+  got: string
+
+  constructor(path: string, wanted: string, value: unknown) {
+    super(`misfit at ${path}`)
+    this.path = path
+    this.wanted = wanted
+    this.got = Array.isArray(value) ? 'list' : isTree(value) ? 'map' : typeof value
+  }
+}
+
+/** The value without `null`s and without fields that the shape does not know, which are noted. A wrong type is a `Misfit`. */
+export function fit(value: unknown, shape: Shape, path: string, unknown: string[]): unknown {
   switch (shape.is) {
     case 'any':
       return value
     case 'struct': {
-      if (!isTree(value)) throw wrongType(value, shape.name, path)
+      if (!isTree(value)) throw new Misfit(path, 'map', value)
       const kept: Record<string, unknown> = {}
       for (const [key, field] of Object.entries(value)) {
         const fieldShape = shape.fields.get(key)
@@ -84,7 +106,7 @@ export function fit(value: unknown, shape: Shape, path: string, unknown: Unknown
       return kept
     }
     case 'map': {
-      if (!isTree(value)) throw wrongType(value, 'map', path)
+      if (!isTree(value)) throw new Misfit(path, 'map', value)
       const kept: Record<string, unknown> = {}
       for (const [key, item] of Object.entries(value)) {
         // Go reads `null` as the empty text, and as no value where there is more to it.
@@ -94,32 +116,33 @@ export function fit(value: unknown, shape: Shape, path: string, unknown: Unknown
       return kept
     }
     case 'list':
-      if (!Array.isArray(value)) throw wrongType(value, 'list', path)
+      if (!Array.isArray(value)) throw new Misfit(path, 'list', value)
       return value.map((item, at) => fit(item, shape.of, `${path}[${at}]`, unknown))
     case 'integer':
-      if (!Number.isInteger(value)) throw wrongType(value, 'integer', path)
+      if (!Number.isInteger(value)) throw new Misfit(path, 'numeric (int or float)', value)
+      return value
+    case 'quantity':
+      if (typeof value !== 'number' && !(typeof value === 'string' && quantity.test(value)))
+        throw new Misfit(path, 'quantity', value)
       return value
     case 'scalar':
-      if (typeof value !== 'string' && typeof value !== 'number') throw wrongType(value, 'number or string', path)
+      if (typeof value !== 'string' && typeof value !== 'number') throw new Misfit(path, 'scalar', value)
       return value
     case 'bytes':
-      if (typeof value !== 'string') throw wrongType(value, 'base64 text', path)
-      if (!isBase64(value)) throw badRequest(`cannot be handled: ${path}: illegal base64 data`)
+      if (typeof value !== 'string') throw new Misfit(path, 'string', value)
+      if (!isBase64(value)) throw new Misfit(path, 'base64', value)
       return value
     case 'string':
     case 'number':
     case 'boolean':
       // oxlint-disable-next-line valid-typeof -- the words are those of `typeof`
-      if (typeof value !== shape.is) throw wrongType(value, shape.is, path)
+      if (typeof value !== shape.is) throw new Misfit(path, shape.is, value)
       return value
   }
 }
 
+const quantity = /^[+-]?(\d+\.?\d*|\.\d+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+)?$/
+
 /** As Go decodes it: with padding, line breaks ignored. */
 const isBase64 = (text: string) =>
   /^[A-Za-z0-9+/\r\n]*={0,2}[\r\n]*$/.test(text) && text.replace(/[\r\n]/g, '').length % 4 === 0
-
-const wrongType = (value: unknown, wanted: string, path: string) =>
-  badRequest(
-    `cannot be handled: json: cannot unmarshal ${Array.isArray(value) ? 'array' : typeof value} into field ${path} of type ${wanted}`,
-  )

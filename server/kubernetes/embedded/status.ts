@@ -31,7 +31,7 @@ export const statusOf = ({ code, reason, message, details }: ApiError) => ({
   metadata: {},
   status: 'Failure',
   message,
-  reason,
+  ...(reason && { reason }),
   ...(details && { details }),
   code,
 })
@@ -62,11 +62,11 @@ export const forbidden = (kind: Kind, name: string, why: string) =>
   new ApiError(403, 'Forbidden', `${qualified(kind)} "${name}" is forbidden: ${why}`, detailsOf(kind, name))
 
 /** Every problem of an object at once, as the real one lists them. */
-export function invalid({ group, kind }: Kind, name: string, causes: Cause[]): ApiError {
+export function invalid({ group, kind }: Pick<Kind, 'group' | 'kind'>, name: string, causes: Cause[]): ApiError {
   const lines = causes.map(({ field, message }) => `${field}: ${message}`)
   const text = lines.length === 1 ? lines[0] : `[${lines.join(', ')}]`
   return new ApiError(422, 'Invalid', `${kind}${group ? `.${group}` : ''} "${name}" is invalid: ${text}`, {
-    name,
+    ...(name && { name }),
     ...(group && { group }),
     kind,
     causes,

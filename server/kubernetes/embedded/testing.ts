@@ -77,8 +77,8 @@ export async function startTestCluster(dataDir = newFolder(), port?: number): Pr
 export function apiFrom(kubeconfigFile: string): Api {
   const text = readFileSync(kubeconfigFile, 'utf8')
   const read = (pattern: RegExp) => pattern.exec(text)![1]!
-  const authority = Buffer.from(read(/certificate-authority-data: "?([\w+/=]+)/), 'base64').toString()
-  return apiOf(read(/server: "?(https:\/\/[\d.:]+)/), read(/token: "?([\w-]+)/), authority)
+  const authority = Buffer.from(read(/certificate-authority-data"?: ?"?([\w+/=]+)/), 'base64').toString()
+  return apiOf(read(/server"?: ?"?(https:\/\/[\d.:]+)/), read(/token"?: ?"?([\w-]+)/), authority)
 }
 
 function apiOf(url: string, token: string, ca: string): Api {
@@ -91,7 +91,11 @@ function apiOf(url: string, token: string, ca: string): Api {
       new Promise((resolve, reject) => {
         const { body, type = 'application/json' } = init
         const text = body === undefined || typeof body === 'string' ? body : JSON.stringify(body)
-        const headers = { ...(text !== undefined && { 'content-type': type }), ...init.headers }
+        const length = String(Buffer.byteLength(text ?? ''))
+        const headers = {
+          ...(text !== undefined && { 'content-type': type, 'content-length': length }),
+          ...init.headers,
+        }
         const sent = open(path, { ...init, headers })
         sent.on('error', reject)
         sent.on('response', (response) => {

@@ -68,7 +68,8 @@ function checkName(kind: Kind, name: string, problems: Problem[]): void {
   else if (kind.group === 'rbac.authorization.k8s.io') {
     if (/^\.{1,2}$|[/%]/.test(name)) bad("may not be '.' or '..' or contain '/' or '%'")
   } else if (kind.kind === 'Namespace') {
-    if (!label.test(name)) bad(labelWords)
+    if (name.includes('.')) bad('must not contain dots')
+    else if (!label.test(name)) bad(labelWords)
   } else if (kind.kind === 'Service') {
     if (!/^[a-z]([-a-z0-9]*[a-z0-9])?$/.test(name)) bad(serviceWords)
   } else if (!subdomain.test(name)) bad(subdomainWords)
@@ -211,7 +212,7 @@ function checkWorkload({ spec = {} }: Obj, problems: Problem[], before?: Obj): v
   if (!isTree(selector)) problems.push(required('spec.selector'))
   else if (!Object.keys(selector).length)
     problems.push(wrong('spec.selector', '{}: empty selector is invalid for deployment'))
-  else if (!selects(selector, labels as Record<string, string>))
+  if (!isTree(selector) || !selects(selector, labels as Record<string, string>))
     problems.push(
       wrong(
         'spec.template.metadata.labels',
@@ -289,16 +290,7 @@ function checkContainer(container: Container, at: string, volumes: Set<string>, 
   for (const [index, mount] of mounts.entries())
     if (mount.name && !volumes.has(mount.name))
       problems.push(unknownName(`${at}.volumeMounts[${index}].name`, quoted(mount.name)))
-  const { resources, ports } = container as Container & Tree
-  for (const which of ['limits', 'requests'])
-    for (const [resource, amount] of Object.entries(((resources as Tree)?.[which] ?? {}) as Tree))
-      if (!/^[+-]?(\d+\.?\d*|\.\d+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+)?$/.test(String(amount)))
-        problems.push(
-          wrong(
-            `${at}.resources.${which}[${resource}]`,
-            `${quoted(amount)}: quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'`,
-          ),
-        )
+  const { ports } = container as Container & Tree
   for (const [index, { containerPort }] of ((ports ?? []) as { containerPort: number }[]).entries())
     if (containerPort < 1 || containerPort > 65_535)
       problems.push(

@@ -1,11 +1,12 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
-import { setDefaults } from './defaults.ts'
+import { complete, encodeStringData, setDefaults } from './defaults.ts'
+import { repeated } from './fields.ts'
 import { apiVersionOf, type Kind, kindOf } from './kinds.ts'
 import { apply, type Manager, recordUpdate } from './managed.ts'
 import { isTree, type Obj, type Tree, timestamp } from './objects.ts'
 import { jsonPatch, mergePatch, strategicMerge } from './patch.ts'
-import { fit, shapeOf } from './schema.ts'
+import { dropEmpty, fit, Misfit, shapeOf } from './schema.ts'
 import { ApiError, alreadyExists, badRequest, conflict, forbidden, invalid, notFound } from './status.ts'
 import type { Store } from './store.ts'
 import { validate } from './validate.ts'
@@ -33,7 +34,7 @@ export function create(store: Store, kind: Kind, namespace: string, body: unknow
       },
     ])
   if (metadata.resourceVersion) throw badRequest('resourceVersion should not be set on objects to be created')
-  return add(store, kind, object, how, (complete) => recordUpdate(kind, undefined, complete, how))
+  return add(store, kind, object, how, (object) => recordUpdate(kind, undefined, object, how))
 }
 
 export function replace(store: Store, kind: Kind, namespace: string, name: string, body: unknown, how: Writing): Obj {
@@ -79,64 +80,84 @@ export function applyPatch(
   force: boolean,
   how: Writing,
 ): Written {
-  const applied = read(kind, namespace, body, { ...how, fieldValidation: 'Strict' })
+  const applied = readApplied(kind, namespace, body)
   applied.metadata.name ||= name
   checkName(applied, name)
-  if (applied.metadata.managedFields) throw badRequest('metadata.managedFields must be nil')
-  if (kind.kind === 'Secret') applied.data = withStringData(applied)
   const live = store.get(kind, namespace, name)
   if (live) {
     checkVersion(kind, live, applied)
     const object = change(store, kind, live, apply(kind, live, applied, how, force), how, true)
     return { object, created: false }
   }
-  if (applied.metadata.resourceVersion || applied.metadata.uid)
+  const { uid, resourceVersion: _, ...rest } = applied.metadata
+  const metadata = rest as Obj['metadata']
+  if (uid)
     throw conflict(
       kind,
       name,
-      `the object does not exist, and the request names its ${applied.metadata.uid ? 'uid' : 'version'}`,
+      `uid mismatch: the provided object specified uid ${uid}, and no existing object was found`,
     )
   const blank = { apiVersion: applied.apiVersion, kind: kind.kind, metadata: { name } } as Obj
   const shares = apply(kind, blank, applied, how, force).metadata.managedFields
-  const object = add(store, kind, applied, how, (complete) => {
-    complete.metadata.managedFields = shares
-    return complete
+  const object = add(store, kind, { ...applied, metadata }, how, (object) => {
+    object.metadata.managedFields = shares
+    return object
   })
   return { object, created: true }
 }
 
-/** Plain text becomes data before owners are counted, so that a key left out later is taken away. */
-function withStringData(secret: Obj): unknown {
-  const { stringData, data } = secret
-  if (!isTree(stringData)) return data
-  delete secret.stringData
-  const encoded = Object.entries(stringData).map(([key, text]) => [key, Buffer.from(String(text)).toString('base64')])
-  return { ...(data as Tree), ...Object.fromEntries(encoded) }
-}
-
 /** A client's object, of this kind, in this namespace, with the fields such an object has. */
 function read(kind: Kind, namespace: string, body: unknown, { fieldValidation, warn }: Writing): Obj {
-  if (!isTree(body)) throw badRequest("Object 'Kind' is missing")
-  if (!body.kind) throw badRequest("Object 'Kind' is missing in the request")
-  if (body.kind !== kind.kind || body.apiVersion !== apiVersionOf(kind))
-    throw badRequest(
-      `the API version in the data (${JSON.stringify(body.apiVersion)}, ${JSON.stringify(body.kind)}) does not match the expected API version ` +
-        `(${apiVersionOf(kind)}, ${kind.kind})`,
-    )
-  const unknown: string[] = []
-  const prefix = `${kind.kind} in version "${kind.version}" cannot be handled as a ${kind.kind}`
-  let object: Obj
-  try {
-    object = fit(body, shapeOf(kind.kind), '', unknown) as Obj
-  } catch (error) {
-    if (error instanceof ApiError) error.message = error.message.replace(/^cannot be handled/, prefix)
-    throw error
-  }
+  const prefix = `${kind.kind} in version "${kind.version}" cannot be handled as a ${kind.kind}: `
+  const { object, unknown } = decode(kind, body, (misfit) => badRequest(prefix + wordsFor(misfit)))
   const words = unknown.map((path) => `unknown field "${path}"`)
   if (words.length && fieldValidation === 'Strict')
-    throw badRequest(`${prefix}: strict decoding error: ${words.join(', ')}`)
+    throw badRequest(`${prefix}strict decoding error: ${words.join(', ')}`)
   if (fieldValidation === 'Warn') words.forEach(warn)
+  return placed(kind, namespace, object)
+}
 
+function wordsFor({ path, wanted, got }: Misfit): string {
+  if (wanted === 'base64') return `${path}: illegal base64 data`
+  if (wanted === 'quantity')
+    return "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+  return `json: cannot unmarshal ${got} into field ${path} of type ${wanted}`
+}
+
+/** The same for server-side apply, which is stricter, has other words, and reads plain text before it counts owners. */
+function readApplied(kind: Kind, namespace: string, body: unknown): Obj {
+  const refuse = (why: string) => {
+    const { name = '', namespace = '' } = ((body as Tree).metadata ?? {}) as { name?: string; namespace?: string }
+    const what = `${namespace}/${name}; ${kind.group}/${kind.version}, Kind=${kind.kind}`
+    return new ApiError(500, '', `failed to create typed patch object (${what}): ${why}`)
+  }
+  const { object, unknown } = decode(kind, body, ({ path, wanted, got }) =>
+    refuse(`.${path}: expected ${wanted}, got ${got}`),
+  )
+  if (unknown.length) throw refuse(`.${unknown[0]}: field not declared in schema`)
+  const twice = repeated(object, shapeOf(kind.kind))
+  if (twice) throw refuse(`${twice.path}: duplicate entries for key ${twice.key}`)
+  if (object.metadata?.managedFields) throw badRequest('metadata.managedFields must be nil')
+  if (kind.kind === 'Secret') encodeStringData(object)
+  return placed(kind, namespace, object)
+}
+
+function decode(kind: Kind, body: unknown, refuse: (misfit: Misfit) => ApiError): { object: Obj; unknown: string[] } {
+  if (!isTree(body) || !body.kind) throw badRequest("Object 'Kind' is missing in the request")
+  if (body.kind !== kind.kind || body.apiVersion !== apiVersionOf(kind))
+    throw badRequest(
+      `the API version in the data (${JSON.stringify(body.apiVersion)}, ${JSON.stringify(body.kind)}) does not match the ` +
+        `expected API version (${apiVersionOf(kind)}, ${kind.kind})`,
+    )
+  const unknown: string[] = []
+  try {
+    return { object: fit(body, shapeOf(kind.kind), '', unknown) as Obj, unknown }
+  } catch (error) {
+    throw error instanceof Misfit ? refuse(error) : error
+  }
+}
+
+function placed(kind: Kind, namespace: string, object: Obj): Obj {
   object.metadata ??= { name: '' } as Obj['metadata']
   const { metadata } = object
   if (metadata.namespace && metadata.namespace !== namespace)
@@ -154,7 +175,7 @@ function checkName({ metadata }: Obj, name: string): void {
     throw badRequest(`the name of the object (${metadata.name}) does not match the name on the URL (${name})`)
 }
 
-function add(store: Store, kind: Kind, object: Obj, how: Writing, withShares: (complete: Obj) => Obj): Obj {
+function add(store: Store, kind: Kind, object: Obj, how: Writing, withShares: (object: Obj) => Obj): Obj {
   const { name, namespace = '' } = object.metadata
   if (namespace) checkNamespace(store, kind, namespace, name)
   if (store.get(kind, namespace, name)) throw alreadyExists(kind, name)
@@ -162,36 +183,24 @@ function add(store: Store, kind: Kind, object: Obj, how: Writing, withShares: (c
   object.metadata = { ...metadata, uid: randomUUID(), creationTimestamp: timestamp() }
   if (hasGeneration.has(kind.kind)) object.metadata.generation = 1
   delete object.status
-  setDefaults(object, store)
+  dropEmpty(object, shapeOf(kind.kind))
+  setDefaults(object)
   validate(kind, object)
-  const complete = withShares(object)
-  if (firstStatus[kind.kind]) complete.status = structuredClone(firstStatus[kind.kind])
-  return how.dryRun ? complete : store.put(kind, complete)
+  const whole = complete(withShares(object), store)
+  return how.dryRun ? whole : store.put(kind, whole)
 }
 
 /** A new object of this cluster itself, as its controllers make them. */
 export function addOwn(store: Store, kind: Kind, object: Tree & { metadata: Partial<Obj['metadata']> }): Obj {
   const metadata = { ...object.metadata, uid: randomUUID(), creationTimestamp: timestamp() } as Obj['metadata']
   if (hasGeneration.has(kind.kind)) metadata.generation = 1
-  const complete: Obj = { apiVersion: apiVersionOf(kind), kind: kind.kind, ...object, metadata }
-  setDefaults(complete, store)
-  if (firstStatus[kind.kind]) complete.status ??= structuredClone(firstStatus[kind.kind])
-  return store.put(kind, complete)
+  const whole: Obj = { apiVersion: apiVersionOf(kind), kind: kind.kind, ...object, metadata }
+  setDefaults(whole)
+  return store.put(kind, complete(whole, store))
 }
 
 /** Kinds that count the changes of what is wanted. */
 const hasGeneration = new Set(['Deployment', 'ReplicaSet', 'StatefulSet', 'NetworkPolicy', 'Pod'])
-
-const firstStatus: Record<string, Tree> = {
-  Namespace: { phase: 'Active' },
-  Pod: { phase: 'Pending', qosClass: 'BestEffort' },
-  Deployment: {},
-  ReplicaSet: { replicas: 0 },
-  StatefulSet: { replicas: 0, availableReplicas: 0 },
-  Service: { loadBalancer: {} },
-  // No volume is made either.
-  PersistentVolumeClaim: { phase: 'Bound' },
-}
 
 function checkNamespace(store: Store, kind: Kind, namespace: string, name: string): void {
   const space = store.get(kindOf('Namespace'), '', namespace)
@@ -251,11 +260,13 @@ function change(store: Store, kind: Kind, live: Obj, wanted: Obj, how: Writing, 
     const { status: _, ...rest } = wanted
     next = { ...rest, ...(live.status && { status: live.status }), metadata }
     if (kind.kind === 'Service') keepAddress(live, next)
-    setDefaults(next, store)
+    dropEmpty(next, shapeOf(kind.kind))
+    setDefaults(next)
     validate(kind, next, live)
     if (generation && !isDeepStrictEqual(next.spec, live.spec)) next.metadata.generation = generation + 1
   }
   if (!isApplied) next = recordUpdate(kind, live, next, how)
+  complete(next, store)
   if (isDeepStrictEqual(next, live)) return live
   if (how.dryRun) return next
   // The last finalizer gone, what was to be deleted is.
