@@ -65,9 +65,9 @@ const doors: Door[] = [
   { args: ['rotate', 'written', '-k', 'KEY', '--stdin', '--note', control], stdin: `${value('rotate')}\n` },
   { args: ['rotate', 'written', '-k', 'KEY', '--stdin', '--no-trim', '--stage'], stdin: `${value('rotate')}\n` },
   { args: ['rotate', 'written', '-k', 'KEY', '--prompt'], typed: { KEY: `${pasted(`${value('rotate')}\nlines`)}\r` } },
-  { args: ['rotate', 'written', '-k', 'KEY'], env: { NODE_OPTIONS: '--require ./random.cjs' } },
+  { args: ['rotate', 'generated', '-k', 'KEY'], env: { NODE_OPTIONS: '--require ./random.cjs' } },
   {
-    args: ['rotate', 'written', '-k', 'KEY', '--bytes', '48', '--charset', 'hex'],
+    args: ['rotate', 'generated', '-k', 'KEY', '--bytes', '48', '--charset', 'hex'],
     env: { NODE_OPTIONS: '--require ./random.cjs' },
   },
 
@@ -245,10 +245,23 @@ export async function driveCommandLine(server: TestServer, sealed: TestServer, t
       ['__complete', 'bash', 'secret', 'create', '--kv', `KEY=${argument('completed')}`],
       ['__complete', 'bash', 'secret', 'get', 'contr'],
       ['secret', 'keys', 'control', '--shared'],
+      ...['list', 'get written', 'history written', 'usage written'].map((line) => [
+        'secret',
+        ...line.split(' '),
+        '--shared',
+        '-o',
+        'json',
+        '--debug',
+      ]),
+      ['audit', 'list', '-o', 'json'],
     ])
       screens.push((await run(args, {}, { env: common })).text)
   })
   echo.close()
+
+  // What would be drawn by lot was the mark indeed.
+  const drawn = { ref: 'generated', appId: 'later', key: 'KEY', value: drawnByLot(32).toString('base64url') }
+  expect(await server.client().secretVerify(drawn)).toEqual({ match: true })
 
   // The files of the person are as they were, and nothing is beside them.
   const now = readdirSync(work).map((name) => [name, readFileSync(join(work, name), 'utf8')])
@@ -278,17 +291,19 @@ function filesOfProject(): Record<string, string> {
     'value.txt': `${value('a file')}\n`,
     '.env': dotenv('a .env file'),
     'keys.json': json('a JSON file'),
-    // What would be drawn by lot is the mark.
-    'random.cjs': `require('node:crypto').randomBytes = (count) => Buffer.from('${mark}'.repeat(count)).subarray(0, count)\n`,
+    'random.cjs': `require('node:crypto').randomBytes = (count) => Buffer.from('${drawnByLot(1024).toString()}').subarray(0, count)\n`,
   }
 }
 
-/** Several, because they are changed at once: what is compared or restored stays, and what is pruned has no other writer. */
+/** Instead of random bytes. */
+const drawnByLot = (count: number) => Buffer.from(mark.repeat(count)).subarray(0, count)
+
+/** Several, because they are changed at once: what is compared or restored stays; what is pruned or generated has no other writer. */
 async function storeBags(server: TestServer, appId: string): Promise<void> {
   const client = server.client()
   const wheres = [{ appId: 'later' }, { appId: 'later-staging' }, { appId }, { appId: 'web', vpc: 'prod' }, {}]
   for (const where of wheres)
-    for (const name of ['written', 'pruned', 'compared', 'restored'])
+    for (const name of ['written', 'pruned', 'compared', 'generated', 'restored'])
       for (const data of [{ KEY: value('stored first') }, { KEY: stored }])
         await client.secretPut({ name, ...where, data })
   await client.secretPut({ name: 'control', data: { [control]: value('beside a name that is shown') } })
