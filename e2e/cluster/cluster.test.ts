@@ -1,11 +1,12 @@
 import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { get } from 'node:http'
 import { basename, dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
-import { connect, type Kubernetes } from '../../server/kubernetes/client.ts'
+import { type Call, connect, type Kubernetes, type LogOptions } from '../../server/kubernetes/client.ts'
 import { readKubeconfig } from '../../server/kubernetes/kubeconfig.ts'
 import { needs } from '../../server/testing/needs.ts'
 import { busyboxImage, type Cluster, clusterNeeds, startCluster, startTimeoutMs } from './cluster.ts'
@@ -47,7 +48,7 @@ describe('a cluster with a node', everything, () => {
     mkdirSync(join(folder, 'bin'), { recursive: true })
     writeFileSync(join(folder, 'bin/busybox'), readFileSync(join(cluster.dir, 'busybox/bin/busybox')), { mode: 0o755 })
     writeFileSync(join(folder, 'index.html'), 'hello')
-    const script = '[ "$MODE" != bad ] && exec busybox httpd -f -p 8080 -h /'
+    const script = 'echo "first line"; echo "mode is $MODE"; [ "$MODE" != bad ] && exec busybox httpd -f -p 8080 -h /'
     await cluster.image('docker.io/local/greeter:1', folder, ['/bin/busybox', 'sh', '-c', script])
     await deploy('good', { image: 'docker.io/local/greeter:1' })
     await deploy('bad', { image: 'docker.io/local/greeter:1', env: [{ name: 'MODE', value: 'bad' }] })
@@ -56,6 +57,19 @@ describe('a cluster with a node', everything, () => {
     await vi.waitFor(async () => expect(await fetchText(`http://${good.status!.podIP}:8080/`)).toBe('hello'), 10_000)
     const bad = await podOf('bad', (status) => (status?.containerStatuses?.[0]?.restartCount ?? 0) > 0)
     expect(bad.status!.containerStatuses![0]!.lastState!.terminated!.exitCode).toBe(1)
+
+    // Of one that has ended: the kubelet keeps only one such container, so `previous` mostly finds none.
+    expect(await text(await logs(bad, { tail: 1 }))).toBe('mode is bad\n')
+    const refused = { name: 'KubernetesError', status: 400, reason: 'BadRequest' }
+    await expect(logs(good, { previous: true })).rejects.toMatchObject(refused)
+    await expect(logs(good, { container: 'none' })).rejects.toMatchObject(refused)
+    const enough = new AbortController()
+    const following = await logs(good, { follow: true }, { signal: enough.signal })
+    const [first] = (await once(following, 'data')) as [Buffer]
+    expect(first.toString()).toMatch(/^first line\n/)
+    const end = once(following, 'end')
+    enough.abort()
+    await expect(end).rejects.toThrow('aborted')
   }, 60_000)
 
   async function deploy(app: string, container: object) {
@@ -72,6 +86,9 @@ describe('a cluster with a node', everything, () => {
       spec: { selector: { matchLabels: { app } }, template: { metadata: { labels: { app } }, spec: pod } },
     })
   }
+
+  const logs = (pod: Pod, options: LogOptions, call?: Call) =>
+    kubernetes.logs({ namespace: 'default', name: pod.metadata.name }, options, call)
 
   type Pod = Awaited<ReturnType<typeof kubernetes.get<'Pod'>>>
   const podOf = (app: string, isSo: (status: Pod['status']) => boolean): Promise<Pod> =>

@@ -65,7 +65,10 @@ export type LogOptions = {
   follow?: boolean
   /** how many lines from the end */
   tail?: number
-  /** of the container before the last restart */
+  /**
+   * Of the run before this one. Only for a container that runs: of one that has ended or waits for its next start, the last run is what
+   * comes without this, and with it the kubelet mostly says "unable to retrieve container logs", as it keeps one dead container.
+   */
   previous?: boolean
   sinceTime?: string
   timestamps?: boolean
