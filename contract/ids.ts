@@ -11,6 +11,8 @@ export const idPrefixes = {
   vpc: 'vpc',
   app: 'dep',
   secret: 'sec',
+  rollout: 'rol',
+  wave: 'wav',
   event: 'evt',
 } as const
 

@@ -1,8 +1,10 @@
+import { apps } from './apps.ts'
 import { audit } from './audit.ts'
 import { auth } from './auth.ts'
 import type { Contract } from './dsl.ts'
 import { keys } from './keys.ts'
 import { organizations } from './organizations.ts'
+import { rollouts } from './rollouts.ts'
 import { secrets } from './secrets.ts'
 import { sessions } from './sessions.ts'
 import { tokens } from './tokens.ts'
@@ -16,6 +18,8 @@ export const contract = {
   ...organizations,
   ...vpcs,
   ...secrets,
+  ...apps,
+  ...rollouts,
   ...keys,
   ...audit,
 } satisfies Contract

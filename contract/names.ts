@@ -21,6 +21,17 @@ export const nameRules = {
     lengthMax: 40,
     says: 'at most 40 lower-case letters, digits and single dashes, starting with a letter: api, web-2',
   },
+  service: {
+    // `<app>--<service>` names what belongs to it in Kubernetes, which takes 63 characters.
+    pattern: dnsLabel,
+    lengthMax: 20,
+    says: 'at most 20 lower-case letters, digits and single dashes, starting with a letter: web, worker-2',
+  },
+  variable: {
+    pattern: /^[A-Za-z_][A-Za-z0-9_]*$/,
+    lengthMax: 128,
+    says: 'at most 128 letters, digits and underscores, not starting with a digit: LOG_LEVEL',
+  },
   secret: {
     pattern: dnsLabel,
     lengthMax: 63,
@@ -41,12 +52,15 @@ export const nameRules = {
   tokenTag: { pattern: /^[a-z0-9]+$/, lengthMax: 16, says: 'at most 16 lower-case letters and digits: prod, dev' },
 } as const satisfies Record<string, NameRule>
 
+/** The bag that `secret create` makes for an app when no name is given: always the same, so that repeating it updates. */
+export const labelOfApp = (app: string) => `${app}-secrets`
+
 export const namespaceOf = (organization: string, vpc: string) => `${organization}--${vpc}`
 
 export const matches = (rule: NameRule, name: string) => name.length <= rule.lengthMax && rule.pattern.test(name)
 
 /** Whether a key can be an environment variable; others can be mounted as files or linked under another name. */
-export const isEnvName = (key: string) => /^[A-Za-z_][A-Za-z0-9_]*$/.test(key)
+export const isEnvName = (key: string) => nameRules.variable.pattern.test(key)
 
 /** Names that a shell, Kubernetes or 1ctl itself gives to every process. */
 export const isReservedEnvName = (key: string) => /^(?:PATH|HOME|HOSTNAME|KUBERNETES_.*|SATUSKY_.*)$/.test(key)

@@ -3,6 +3,7 @@ import { route } from './dsl.ts'
 import { decodeId } from './ids.ts'
 import { limits } from './limits.ts'
 import { matches, nameRules } from './names.ts'
+import { rolloutChoice, rolloutSummary } from './rollouts.ts'
 import { id, name, page, pageQuery, time } from './schemas.ts'
 
 /**
@@ -44,7 +45,9 @@ const data = z
   .meta({ type: 'object', additionalProperties: { type: 'string' }, description: 'names and values' })
 
 const note = z.string().max(limits.noteLengthMax).optional().meta({ description: 'why; shown in the history' })
-const rollout = z.enum(['now', 'stage']).optional()
+const rollout = rolloutChoice
+  .optional()
+  .meta({ description: "now for an app's bag, stage for a shared one, unless said otherwise" })
 const appId = z.string().max(100).optional().meta({ description: "an app's name or dep_… id: the bag of that app" })
 const vpc = z
   .string()
@@ -56,13 +59,10 @@ const where = z.strictObject({ appId, vpc })
 const key = z.object({
   name: z.string(),
   version: z.int().meta({ description: 'the version of the bag that set it' }),
-  digest: z
-    .string()
-    .nullable()
-    .meta({
-      description:
-        'the same digest here, then and now, is the same value; null for values so short that they could be guessed',
-    }),
+  digest: z.string().nullable().meta({
+    description:
+      'the same digest here, then and now, is the same value; null for values so short that they could be guessed',
+  }),
   length: lengthBucket,
   updatedAt: time,
   updatedBy: z.string(),
@@ -83,6 +83,9 @@ const bag = z.object({
   version: z.int(),
   keys: z.array(z.string()),
   usedBy: z.int().meta({ description: 'how many services use it' }),
+  status: z.enum(['live', 'rolling_out', 'redeploy_needed', 'pending', 'rejected', 'shadowed', 'unused']).meta({
+    description: 'whether pods run its version of now; of several apps, the one that is worst off',
+  }),
   createdAt: time,
   createdBy: z.string(),
   updatedAt: time,
@@ -96,7 +99,13 @@ const change = z.object({
   kept: z.array(z.string()),
 })
 
-const changedBag = bag.extend({ changes: change, unchanged: z.boolean() })
+/** What a change of a bag means for pods: rollouts that began, or apps whose pods go on with the version before. */
+const followed = {
+  rollouts: z.array(rolloutSummary),
+  wave: z.string().nullable().meta({ description: 'wav_…: the rollout of a shared bag, app after app' }),
+  stale: z.array(z.object({ app: z.string(), appId: z.string(), vpc: z.string() })),
+}
+const changedBag = bag.extend({ changes: change, unchanged: z.boolean(), ...followed })
 
 const version = z.object({
   version: z.int(),
@@ -117,6 +126,8 @@ const use = z.object({
   mode: z.enum(['envFrom', 'secretFiles', 'link']),
   key: z.string().nullable(),
   variable: z.string().nullable().meta({ description: 'for a link: the variable it becomes' }),
+  runningVersion: z.int().nullable().meta({ description: 'what every pod of the app ran last' }),
+  currentVersion: z.int(),
 })
 
 /** Two forms in one body (a replaced bag, or keys merged into an app's), told apart by deploymentId. */
@@ -129,7 +140,9 @@ const put = z
     type: z.literal('custom').optional(),
     note,
     rollout,
-    deploymentId: z.string().max(100).optional(),
+    deploymentId: z.string().max(100).optional().meta({
+      description: "an app's id, or its name in the VPC `vpc`; one that is not there yet gets the bag when it comes",
+    }),
     keyValues: z
       .array(z.strictObject({ key: keyName, value }))
       .min(1)
@@ -137,7 +150,7 @@ const put = z
       .optional(),
   })
   .check((context) => {
-    const { name, data, deploymentId, keyValues, appId, vpc } = context.value
+    const { name, data, deploymentId, keyValues, appId } = context.value
     const problem = (path: string, message: string) =>
       context.issues.push({ code: 'custom', message, path: [path], input: undefined })
     if (deploymentId === undefined && keyValues === undefined) {
@@ -152,10 +165,27 @@ const put = z
     if (keyValues === undefined) problem('keyValues', 'is needed with deploymentId')
     if (data !== undefined) problem('data', 'does not go with deploymentId; use keyValues')
     if (appId !== undefined) problem('appId', 'does not go with deploymentId')
-    if (vpc !== undefined) problem('vpc', 'does not go with deploymentId')
+    if (
+      deploymentId !== undefined &&
+      decodeId('app', deploymentId) === undefined &&
+      !matches(nameRules.app, deploymentId)
+    )
+      problem('deploymentId', nameRules.app.says)
   })
 
 export const secrets = {
+  secretDeploy: route({
+    method: 'POST',
+    path: '/secrets/{ref}/deploy',
+    summary: 'Roll the version of now out to the apps that do not run it: what was staged, or is stale',
+    access: 'secrets:write',
+    honorsLimits: true,
+    needsKeys: true,
+    query: where,
+    body: z.strictObject({ rollout: rolloutChoice.optional() }),
+    output: bag.extend(followed),
+    errors: ['secret_not_found', 'invalid_env_key', 'file_key_collision', 'release_incomplete'],
+  }),
   secretList: route({
     method: 'GET',
     path: '/secrets',
@@ -191,6 +221,9 @@ export const secrets = {
       'secret_managed',
       'version_conflict',
       'bag_too_large',
+      'invalid_env_key',
+      'file_key_collision',
+      'release_incomplete',
     ],
   }),
   secretView: route({
@@ -226,6 +259,9 @@ export const secrets = {
       'secret_managed',
       'version_conflict',
       'bag_too_large',
+      'invalid_env_key',
+      'file_key_collision',
+      'release_incomplete',
     ],
   }),
   secretDelete: route({
@@ -273,6 +309,9 @@ export const secrets = {
       'secret_managed',
       'version_conflict',
       'bag_too_large',
+      'invalid_env_key',
+      'file_key_collision',
+      'release_incomplete',
       'value_damaged',
     ],
   }),

@@ -1,5 +1,5 @@
 import type { Noun } from '@1ctl/contract/ids'
-import { Client, type ClientConfig } from 'pg'
+import { Client } from 'pg'
 import type { Logger } from 'pino'
 import { type Database, execute, statement } from './store/database.ts'
 
@@ -49,7 +49,7 @@ export function startAnnouncer(db: Database, log: Logger): Announcer {
   }
 
   async function hear(): Promise<void> {
-    const client = new Client(db.options as ClientConfig)
+    const client = new Client(db.options)
     hearing = client
     client.on('notification', ({ payload = '' }) => {
       const [from, ...texts] = payload.split('\n')

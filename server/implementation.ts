@@ -1,3 +1,7 @@
+import { appDelete, appList, appView } from './apps/apps.ts'
+import { appRedeploy, appRollback, deploy, releaseList } from './apps/deploy.ts'
+import { effectiveEnv, envPatch, envView } from './apps/env.ts'
+import { rolloutList, rolloutView, waveAbort, waveResume, waveView } from './apps/rollouts.ts'
 import { adminAuditList, adminAuditVerify, auditList, auditVerify } from './audit/audit.ts'
 import type { Implementation } from './http/mount.ts'
 import { meView } from './identity/me.ts'
@@ -19,6 +23,7 @@ import { seal, sealView, unseal } from './keys/seal.ts'
 import { secretDiff, secretVerify } from './secrets/compare.ts'
 import {
   secretDelete,
+  secretDeploy,
   secretList,
   secretPatch,
   secretPut,
@@ -54,6 +59,22 @@ export const implementation: Implementation = {
   memberInvite,
   memberPatch,
   memberDelete,
+  deploy,
+  appList,
+  appView,
+  appDelete,
+  releaseList,
+  appRollback,
+  appRedeploy,
+  envView,
+  envPatch,
+  effectiveEnv,
+  rolloutList,
+  rolloutView,
+  waveView,
+  waveResume,
+  waveAbort,
+  secretDeploy,
   vpcList,
   vpcCreate,
   vpcView,

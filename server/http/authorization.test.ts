@@ -2,6 +2,7 @@ import { contract, type Route } from '@1ctl/contract'
 import { type Role, roles, type Scope, scopes } from '@1ctl/contract/permissions'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { newMember, newOrganization, newToken, signIn } from '../testing/actors.ts'
+import { deployInWaves } from '../testing/apps.ts'
 import { type Credential, startTestServer, type TestServer } from '../testing/server.ts'
 
 /**
@@ -48,6 +49,22 @@ const mayCall: Record<string, string> = {
   secretVerify: 'a developer, a token with secrets:write; limited tokens too',
   secretDiff: 'a developer, a token with secrets:write; limited tokens too',
   secretUsage: 'a viewer, a token with read; limited tokens too',
+  secretDeploy: 'a developer, a token with secrets:write; limited tokens too',
+  deploy: 'a developer, a token with deploy; limited tokens too',
+  appList: 'a viewer, a token with read; limited tokens too',
+  appView: 'a viewer, a token with read; limited tokens too',
+  appDelete: 'a developer, a token with deploy; limited tokens too',
+  releaseList: 'a viewer, a token with read; limited tokens too',
+  appRollback: 'a developer, a token with deploy; limited tokens too',
+  appRedeploy: 'a developer, a token with deploy; limited tokens too',
+  envView: 'a viewer, a token with read; limited tokens too',
+  envPatch: 'a developer, a token with deploy; limited tokens too',
+  effectiveEnv: 'a viewer, a token with read; limited tokens too',
+  rolloutList: 'a viewer, a token with read; limited tokens too',
+  rolloutView: 'a viewer, a token with read; limited tokens too',
+  waveView: 'a viewer, a token with read; limited tokens too',
+  waveResume: 'a developer, a token with deploy',
+  waveAbort: 'a developer, a token with deploy',
   sealView: 'an operator, a token with operator',
   seal: 'an operator, a token with operator',
   unseal: 'an operator, a token with operator',
@@ -64,6 +81,7 @@ const mayCall: Record<string, string> = {
 const ranks: Role[] = ['viewer', 'developer', 'admin', 'owner']
 const scopesWith: Record<string, Scope[]> = {
   read: ['read', 'deploy', 'secrets:write', 'tokens:admin', 'admin'],
+  deploy: ['deploy', 'admin'],
   'secrets:write': ['secrets:write', 'admin'],
   'tokens:admin': ['tokens:admin', 'admin'],
   admin: ['admin'],
@@ -224,9 +242,13 @@ describe('a token limited to VPCs or apps is refused wherever the whole organiza
 test('whoever is let in is also answered: every list and view', async () => {
   const viewer = await newMember(server, 'viewer')
   const { id } = await newToken(server)
-  await server.client().secretPut({ name: 'visited', data: {} })
+  const { rollout, wave } = await deployInWaves(server.client(), 'visited')
   const filled = (path: string) =>
-    path.replace('{organization}', 'main').replace('{name}', 'default').replace('{id}', id).replace('{ref}', 'visited')
+    path
+      .replace('{organization}', 'main')
+      .replace('{name}', 'default')
+      .replace('{id}', path.startsWith('/rollouts') ? rollout : path.startsWith('/waves') ? wave : id)
+      .replace('{ref}', 'visited')
   for (const [name, { method, path }] of routes.filter(([, { method }]) => method === 'GET')) {
     const answer = await server.call(filled(path), { as: mayCall[name]?.includes('operator') ? owner : viewer })
     expect(answer.status, `${method} ${path}: ${answer.text}`).toBe(200)
@@ -245,6 +267,8 @@ async function everythingThere() {
     vpcs: (await client.vpcList()).items,
     organization: await client.organizationView({ organization: 'main' }),
     secrets: (await client.secretList()).items,
+    apps: (await client.appList()).items,
+    rollouts: (await client.rolloutList()).items,
   }
 }
 
@@ -262,6 +286,13 @@ describe('what belongs to another organization is not there, and stays as it is'
     secretRestore: { body: { version: 1 } },
     secretVerify: { body: { key: 'KEY', value: 'a guessed value' } },
     secretDiff: { body: { data: { KEY: 'a guessed value' } } },
+    secretDeploy: { body: {} },
+    appDelete: { query: '?confirm=theirs' },
+    appRollback: { body: { release: 1 } },
+    appRedeploy: { body: {} },
+    envPatch: { body: { set: { STOLEN: 'a value' } } },
+    waveResume: { body: {} },
+    waveAbort: { body: {} },
   }
   const naming = routes.filter(([, { path }]) => path.includes('{'))
 
@@ -276,7 +307,8 @@ describe('what belongs to another organization is not there, and stays as it is'
     const member = await newMember(server, 'admin')
     const { id: token } = await newToken(server)
     const vpc = await server.client().vpcCreate({ name: 'theirs' })
-    const secret = await server.client().secretPut({ name: 'theirs', data: { KEY: 'a value of theirs' } })
+    const { app, rollout, wave } = await deployInWaves(server.client(), 'theirs')
+    const secret = await server.client().secretView({ ref: 'theirs' })
     const organization = await server.client().organizationView({ organization: 'main' })
     const session = (await server.client(owner).sessionList()).items[0]?.id ?? ''
     const nobody = '01kjt0000000000000000000zz'
@@ -286,6 +318,9 @@ describe('what belongs to another organization is not there, and stays as it is'
       members: { there: [member.id], missing: [`mem_${nobody}`] },
       vpcs: { there: [vpc.name, vpc.id], missing: ['nobodys', `vpc_${nobody}`] },
       secrets: { there: [secret.name, secret.id], missing: ['nobodys', `sec_${nobody}`] },
+      apps: { there: [app.name, app.id], missing: ['nobodys', `dep_${nobody}`] },
+      rollouts: { there: [rollout], missing: [`rol_${nobody}`] },
+      waves: { there: [wave], missing: [`wav_${nobody}`] },
       organizations: { there: ['main', organization.id], missing: ['nobodys', `org_${nobody}`] },
     }
   })
@@ -315,7 +350,7 @@ describe('what belongs to another organization is not there, and stays as it is'
   })
 
   test('nor can a list be made to show it by a cursor', async () => {
-    for (const path of ['/tokens', '/members', '/vpcs', '/secrets', '/audit']) {
+    for (const path of ['/tokens', '/members', '/vpcs', '/secrets', '/apps', '/rollouts', '/audit']) {
       const shown = (await server.call(`${path}?limit=200`, { as: { token: server.token } })).body.items as {
         id: string
       }[]

@@ -1,5 +1,5 @@
-import { encodeId } from '@1ctl/contract/ids'
 import type { me } from '@1ctl/contract/auth'
+import { encodeId } from '@1ctl/contract/ids'
 import type { Role } from '@1ctl/contract/permissions'
 import type { z } from 'zod'
 import type { Api, Caller, Ctx } from '../context.ts'

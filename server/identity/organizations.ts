@@ -151,9 +151,13 @@ export const notEmpty =
     throw error
   }
 
-// Who counts what is left (owners, VPCs) before taking one away does so alone: two at once would both find the other still there.
+// Who counts what is left (owners, VPCs) before taking one away does so alone: two at once would both find the other still there. So does
+// who decides what pods run.
 const lock = statement('organizations.lock', 'select from organizations where id = $1 for no key update')
-export const lockOrganization = (tx: Tx, id: string) => execute(tx, lock, [id])
+export async function lockOrganization(tx: Tx, id: string): Promise<void> {
+  if ((await execute(tx, lock, [id])) === 0)
+    throw new Refusal('organization_not_found', 'The organization was deleted meanwhile; nothing was changed.')
+}
 
 export const organizationNotFound = (ref: string) =>
   new Refusal('organization_not_found', `No organization "${ref}" of yours.`, { hint: 'See them with: 1ctl org list' })

@@ -140,10 +140,13 @@ describe('a wrapped key', () => {
   })
 })
 
+const fingerprintOf = (value: Buffer, { key = dataKey, bag = 'bag', name = 'KEY' } = {}) =>
+  fingerprint(key, bag, name, value)
+const proof = (version: number, values: [string, number][]) =>
+  versionProof(dataKey, 'bag', version, new Map(values)).toString('hex')
+
 describe('a fingerprint', () => {
   test('is the same for the same value in the same place, and no other', () => {
-    const fingerprintOf = (value: Buffer, { key = dataKey, bag = 'bag', name = 'KEY' } = {}) =>
-      fingerprint(key, bag, name, value)
     fc.assert(
       fc.property(anyBytes, anyBytes, (one, other) => {
         expect(fingerprintOf(one).equals(fingerprintOf(other))).toBe(one.equals(other))
@@ -155,8 +158,6 @@ describe('a fingerprint', () => {
   })
 
   test('of a version tells which values it consists of, in whatever order they come', () => {
-    const proof = (version: number, values: [string, number][]) =>
-      versionProof(dataKey, 'bag', version, new Map(values)).toString('hex')
     const one = proof(3, [
       ['A', 1],
       ['B', 3],

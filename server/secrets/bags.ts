@@ -1,6 +1,7 @@
 import { decodeId, encodeId } from '@1ctl/contract/ids'
 import type { Permission } from '@1ctl/contract/permissions'
 import { demand, memberOf, vpcFor } from '../access.ts'
+import { appFor } from '../apps/apps.ts'
 import type { Ctx, Granted } from '../context.ts'
 import { sealedOverhead } from '../keys/envelope.ts'
 import { Refusal } from '../refusal.ts'
@@ -19,6 +20,7 @@ export type Bag = {
   version: number
   keys: string[]
   used_by: number
+  status: 'live' | 'rolling_out' | 'redeploy_needed' | 'pending' | 'rejected' | 'shadowed' | 'unused'
   created_at: string
   created_by: string
   updated_at: string
@@ -28,12 +30,28 @@ export type Bag = {
 /** With what it takes to change it: of each key's value all but the value. */
 export type WholeBag = Bag & { values: { key: string; version: number; fingerprint: Buffer; size: number }[] }
 
+// Of the apps that use it, the one that is worst off counts.
+const statusOfUsed = `coalesce((
+  select (array['live', 'redeploy_needed', 'rolling_out', 'pending', 'rejected'])[max(case
+    when a.rejected_release is not null and (
+      select b.version from release_bags b where b.app_id = a.id and b.release = a.rejected_release and b.secret_id = s.id) = s.version then 5
+    when o.state = 'pending' then 4
+    when p.version is distinct from s.version then 2
+    when o.state is not null then 3
+    else 1 end)]
+  from apps a
+  left join release_bags p on p.app_id = a.id and p.release = a.release and p.secret_id = s.id
+  left join rollouts o on o.app_id = a.id and o.finished_at is null
+  where a.id in (select app_id from secret_uses where secret_id = s.id union select app_id from secret_links where secret_id = s.id)
+), 'redeploy_needed')`
 export const bagColumns = `
   s.id, s.name, s.type, s.vpc_id, v.name as vpc, v.protected, s.app, a.id as app_id, s.version, s.keys, s.created_at, s.created_by, s.updated_at,
-  s.updated_by,
-  (select count(*)::int from (
-    select u.app_id, u.service from secret_uses u where u.secret_id = s.id
-    union select l.app_id, l.service from secret_links l where l.secret_id = s.id) users) as used_by`
+  s.updated_by, s.used_by,
+  case when s.used_by > 0 then ${statusOfUsed}
+    when exists (
+      select from secrets n where n.organization_id = s.organization_id and n.name = s.name and (s.vpc_id is null or n.vpc_id = s.vpc_id)
+        and ((s.vpc_id is null and n.vpc_id is not null) or (s.app is null and n.app is not null))) then 'shadowed'
+    else 'unused' end as status`
 const wholeColumns = `${bagColumns},
   (select coalesce(json_agg(json_build_array(k.key, k.version, encode(x.fingerprint, 'base64'), octet_length(x.sealed) - ${sealedOverhead})), '[]')
    from secret_keys k join secret_values x using (secret_id, key, version) where k.secret_id = s.id) as value_list`
@@ -65,13 +83,14 @@ export const presentBag = (bag: Bag) => ({
   version: bag.version,
   keys: bag.keys,
   usedBy: bag.used_by,
+  status: bag.status,
   createdAt: rfc3339(bag.created_at),
   createdBy: bag.created_by,
   updatedAt: rfc3339(bag.updated_at),
   updatedBy: bag.updated_by,
 })
 
-const scopeOf = ({ vpc_id, app }: Pick<Bag, 'vpc_id' | 'app'>): 'app' | 'vpc' | 'org' =>
+export const scopeOf = ({ vpc_id, app }: Pick<Bag, 'vpc_id' | 'app'>): 'app' | 'vpc' | 'org' =>
   app !== null ? 'app' : vpc_id !== null ? 'vpc' : 'org'
 
 export type Where = { appId?: string | undefined; vpc?: string | undefined }
@@ -144,7 +163,7 @@ export type Scope = { organizationId: string; vpcId: string | null; app: string 
 export async function scopeFor<P extends Permission>(ctx: Ctx<P>, where: Where): Promise<Granted<Scope, P>> {
   const { organization, token } = memberOf(ctx)
   const { appId, app: appName, vpc: vpcRef } = parseWhere(where)
-  const known = appId === null ? undefined : await appFor(ctx, where.appId ?? '')
+  const known = appId === null ? undefined : await appFor(ctx, where.appId ?? '', {})
   const vpc = known
     ? { id: known.vpc_id, protected: known.protected }
     : vpcRef === null
@@ -166,21 +185,6 @@ export async function scopeFor<P extends Permission>(ctx: Ctx<P>, where: Where):
   return scope as Granted<Scope, P>
 }
 
-export type App = { id: string; name: string; vpc_id: string; vpc: string; protected: boolean }
-const appById = statement<App>(
-  'bags.app',
-  `select a.id, a.name, a.vpc_id, v.name as vpc, v.protected from apps a join vpcs v on v.id = a.vpc_id
-   where a.organization_id = $1 and a.id = $2
-     and ($3::uuid[] is null or a.vpc_id = any($3)) and ($4::text[] is null or a.name = any($4))`,
-)
-export async function appFor<P extends Permission>(ctx: Ctx<P>, ref: string): Promise<Granted<App, P>> {
-  const { organization, token } = memberOf(ctx)
-  const id = decodeId('app', ref)
-  const found = id && (await row(ctx.db, appById, [organization.id, id, token?.vpcs ?? null, token?.apps ?? null]))
-  if (!found) throw new Refusal('app_not_found', `No app "${ref}" in this organization.`)
-  return found as Granted<App, P>
-}
-
 /** Only admins change what is in a protected VPC; a bag of a database or a registry is changed by rotating it. */
 export function refuseProtected(ctx: Ctx<'secrets:write'>, place: { protected: boolean | null }): void {
   if (place.protected) demand(ctx, 'admin')
@@ -198,10 +202,14 @@ type Use = {
   mode: 'envFrom' | 'secretFiles' | 'link'
   key: string | null
   variable: string | null
+  running: number | null
+  current: number
 }
 const users = statement<Use>(
   'bags.users',
-  `select a.name as app, a.id as app_id, v.name as vpc, u.service, u.mode, u.key, u.variable
+  `select a.name as app, a.id as app_id, v.name as vpc, u.service, u.mode, u.key, u.variable,
+     (select b.version from release_bags b where b.app_id = a.id and b.release = a.live_release and b.secret_id = $1) as running,
+     (select version from secrets where id = $1) as current
    from (select app_id, service, mode, null as key, null as variable from secret_uses where secret_id = $1
          union all select app_id, service, 'link', key, variable from secret_links where secret_id = $1) u
    join apps a on a.id = u.app_id join vpcs v on v.id = a.vpc_id
@@ -216,6 +224,8 @@ export async function usesOf(db: Ctx['db'] | Tx, bag: Pick<Bag, 'id'>) {
     mode: use.mode,
     key: use.key,
     variable: use.variable,
+    runningVersion: use.running,
+    currentVersion: use.current,
   }))
 }
 

@@ -85,7 +85,17 @@ describe('POST /secrets as its users write it', () => {
     expect(second.body).toMatchObject({ version: 2, keys: ['DB_PASS', 'DB_USER'] })
     const usage = await server.call(`/secrets/${first.body.id}/usage`, as())
     expect(usage.body.items).toEqual([
-      { app: app.name, appId: app.id, vpc: 'default', service: null, mode: 'envFrom', key: null, variable: null },
+      {
+        runningVersion: null,
+        currentVersion: 2,
+        app: app.name,
+        appId: app.id,
+        vpc: 'default',
+        service: null,
+        mode: 'envFrom',
+        key: null,
+        variable: null,
+      },
     ])
     expect(
       (

@@ -1,14 +1,17 @@
-import { decodeId } from '@1ctl/contract/ids'
+import { decodeId, encodeId } from '@1ctl/contract/ids'
+import { labelOfApp } from '@1ctl/contract/names'
+import type { RolloutChoice } from '@1ctl/contract/rollouts'
+import { type App, appFor } from '../apps/apps.ts'
+import { type Followed, followBag, nothingFollows } from '../apps/follow.ts'
 import { actorOf } from '../audit/append.ts'
 import { change, changeAtOnce } from '../change.ts'
 import type { Api, Ctx, Granted } from '../context.ts'
 import { pageValues, toPage, view } from '../http/view.ts'
+import { lockOrganization } from '../identity/organizations.ts'
 import { invalid, Refusal } from '../refusal.ts'
 import { constraintOf, execute, rfc3339, row, rows, statement, type Tx } from '../store/database.ts'
 import { uuidv7 } from '../store/uuid.ts'
 import {
-  type App,
-  appFor,
   type Bag,
   bagColumns,
   bagFor,
@@ -20,6 +23,7 @@ import {
   refuseProtected,
   type Scope,
   scopeFor,
+  scopeOf,
   usesOf,
   type WholeBag,
   wholeBagFor,
@@ -98,16 +102,34 @@ const presentKey = (row: KeyRow) => ({
 export const secretPut: Api['secretPut'] = async (ctx, input) => {
   const { name, data, deploymentId, keyValues, note } = input
   if (deploymentId !== undefined && keyValues) {
-    const app = await appFor(ctx, deploymentId)
+    const app = await appIfThere(ctx, deploymentId, input.vpc)
     const set = new Map(keyValues.map(({ key, value }) => [key, Buffer.from(value)]))
     if (set.size < keyValues.length)
       throw invalid('invalid_body', [{ path: 'keyValues', message: 'names a key twice' }])
-    const scope = await scopeFor(ctx, { appId: deploymentId })
-    return putBag(ctx, name ?? `${app.name}-secrets`, scope, { set, unset: [], note }, app)
+    const scope = await scopeFor(ctx, { appId: app ? encodeId('app', app.id) : deploymentId, vpc: input.vpc })
+    return putBag(
+      ctx,
+      name ?? labelOfApp(scope.app ?? deploymentId),
+      scope,
+      { set, unset: [], note },
+      input.rollout,
+      app,
+    )
   }
   const scope = await scopeFor(ctx, input)
   const set = new Map([...(data ?? [])].map(([key, text]) => [key, Buffer.from(text)]))
-  return putBag(ctx, name ?? '', scope, { set, unset: 'others', note })
+  return putBag(ctx, name ?? '', scope, { set, unset: 'others', note }, input.rollout)
+}
+
+/** An app that is only named may come later. */
+async function appIfThere(ctx: Ctx<'secrets:write'>, ref: string, vpc: string | undefined) {
+  try {
+    return await appFor(ctx, ref, { vpc })
+  } catch (error) {
+    if (error instanceof Refusal && error.code === 'app_not_found' && decodeId('app', ref) === undefined)
+      return undefined
+    throw error
+  }
 }
 
 /** Creates the bag if need be, edits it, and attaches it to the app it was made for. */
@@ -116,14 +138,15 @@ function putBag(
   name: string,
   scope: Granted<Scope, 'secrets:write'>,
   edit: Edit,
+  choice: RolloutChoice | undefined,
   attachTo?: Granted<App, 'secrets:write'>,
 ) {
   refuseProtected(ctx, scope)
   return editing(ctx, edit, (plan) =>
-    changeBag(ctx, plan, {}, async (tx, last) => {
+    changeBag(ctx, plan, {}, choice, async (tx) => {
       const { isNew, ...target } = await ensureBag(tx, ctx, name, scope)
       refuseManaged(target)
-      if (attachTo) last(execute(tx, attach, [attachTo.id, target.id]))
+      if (attachTo) await execute(tx, attach, [attachTo.id, target.id])
       ctx.answer.status = isNew ? 201 : 200
       return lockBag(tx, target)
     }),
@@ -158,25 +181,29 @@ async function ensureBag(
 const attach = statement(
   'secrets.attach',
   `insert into secret_uses (app_id, secret_id, mode, position)
-   select $1, $2, 'envFrom', coalesce(max(position) + 1, 0) from secret_uses where app_id = $1 and service = '' and mode = 'envFrom'
+   select $1, $2, 'envFrom', greatest(coalesce(max(position) + 1, 0), 1000) from secret_uses where app_id = $1 and service = '' and mode = 'envFrom'
    on conflict do nothing`,
 )
 
-export const secretPatch: Api['secretPatch'] = async (ctx, { ref, appId, vpc, set, unset, note }) => {
+export const secretPatch: Api['secretPatch'] = async (ctx, { ref, appId, vpc, set, unset, note, rollout }) => {
   const bag = await wholeBagFor(ctx, ref, { appId, vpc })
   const both = (unset ?? []).filter((key) => set?.has(key))
   if (both.length > 0) throw invalid('invalid_body', [{ path: 'unset', message: `sets and unsets ${both.join(', ')}` }])
   const values = new Map([...(set ?? [])].map(([key, text]) => [key, Buffer.from(text)]))
-  return editExisting(ctx, bag, { set: values, unset: [...new Set(unset)], note })
+  return editExisting(ctx, bag, { set: values, unset: [...new Set(unset)], note }, rollout)
 }
 
-export const secretRestore: Api['secretRestore'] = async (ctx, { ref, appId, vpc, version, keys: names, note }) => {
+export const secretRestore: Api['secretRestore'] = async (
+  ctx,
+  { ref, appId, vpc, version, keys: names, note, rollout },
+) => {
   const bag = await wholeBagFor(ctx, ref, { appId, vpc })
   const set = await openVersion(ctx, bag, version, names)
   return editExisting(
     ctx,
     bag,
     { set, unset: names ? [] : 'others', note: note ?? `restored from v${version}` },
+    rollout,
     { restored: version, keys: names ?? null },
   )
 }
@@ -185,20 +212,22 @@ function editExisting(
   ctx: Ctx<'secrets:write'>,
   bag: Granted<WholeBag, 'secrets:write'>,
   edit: Edit,
+  choice: RolloutChoice | undefined,
   detail: Record<string, unknown> = {},
 ) {
   refuseProtected(ctx, bag)
   refuseManaged(bag)
   return editing(ctx, edit, async (plan) => {
     const edited = plan(bag)
-    // Mostly nobody is quicker; a repeated POST is settled in a transaction.
+    // Mostly nobody is quicker. Apps that use it, and a repeated POST, are settled in a transaction.
     if (
       edited.write &&
+      bag.used_by === 0 &&
       !ctx.request.idempotency &&
       (await changeAtOnce(ctx, writeVersionAtOnce, edited.write, auditOf(edited, detail)))
     )
-      return answerOf(edited)
-    return changeBag(ctx, plan, detail, (tx) => lockBag(tx, bag))
+      return answerOf(edited, nothingFollows)
+    return changeBag(ctx, plan, detail, choice, (tx) => lockBag(tx, bag))
   })
 }
 
@@ -225,24 +254,36 @@ async function editing<Result>(ctx: Ctx<'secrets:write'>, edit: Edit, work: (pla
       throw await inUse(ctx, edited.bag, edited.changes.removed)
     if (constraintOf(error) === 'secrets_vpc_id_fkey')
       throw new Refusal('vpc_not_found', 'The VPC was deleted meanwhile; nothing was stored.')
+    if (constraintOf(error) === 'secret_uses_app_id_fkey')
+      throw new Refusal('app_not_found', 'The app was deleted meanwhile; nothing was stored.')
     throw error
   }
 }
 
-/** One transaction: `find` finds and locks the bag, the edit is written if it changes something, and audited. */
+/** One transaction: `find` finds and locks the bag, the edit is written if it changes something, apps follow, and it is audited. */
 const changeBag = (
   ctx: Ctx<'secrets:write'>,
   plan: Plan,
   detail: Record<string, unknown>,
-  find: (tx: Tx, last: (statement: Promise<unknown>) => void) => Promise<Granted<WholeBag, 'secrets:write'>>,
+  choice: RolloutChoice | undefined,
+  find: (tx: Tx) => Promise<Granted<WholeBag, 'secrets:write'>>,
 ) =>
-  change(ctx, async (tx, last) => {
-    const edited = plan(await find(tx, last))
-    if (edited.write) last(execute(tx, writeVersion, edited.write))
-    return { result: answerOf(edited), audit: auditOf(edited, detail) }
+  change(ctx, async (tx) => {
+    // What decides which versions pods run is decided in turn; the bag's own row is locked after that.
+    await lockOrganization(tx, ctx.caller.organization.id)
+    const edited = plan(await find(tx))
+    if (!edited.write) return { result: answerOf(edited, nothingFollows), audit: auditOf(edited, detail) }
+    await execute(tx, writeVersion, edited.write)
+    const followed = await followBag(tx, ctx.caller, { ...edited.bag, scope: scopeOf(edited.bag) }, choice)
+    return { result: answerOf(edited, followed), audit: auditOf(edited, detail) }
   })
 
-const answerOf = ({ bag, changes, write }: Edited) => ({ ...presentBag(bag), changes, unchanged: write === undefined })
+const answerOf = ({ bag, changes, write }: Edited, followed: Followed) => ({
+  ...presentBag(bag),
+  changes,
+  unchanged: write === undefined,
+  ...followed,
+})
 
 function auditOf({ bag, changes }: Edited, detail: Record<string, unknown>) {
   const { kept: _, ...names } = changes
@@ -252,6 +293,12 @@ function auditOf({ bag, changes }: Edited, detail: Record<string, unknown>) {
   }
 }
 
+// What pods still run is in use, too, though nothing declares it any more.
+const runningIn = statement<{ app: string }>(
+  'secrets.runningIn',
+  `select a.name as app from release_bags b join apps a on a.id = b.app_id and b.release in (a.release, a.live_release)
+   where b.secret_id = $1 limit 1`,
+)
 const remove = statement<Pick<Bag, 'name' | 'version' | 'updated_by'>>(
   'secrets.delete',
   'delete from secrets where id = $1 returning name, version, updated_by',
@@ -261,6 +308,13 @@ export const secretDelete: Api['secretDelete'] = async (ctx, { ref, ...where }) 
   refuseProtected(ctx, bag)
   refuseManaged(bag)
   await change(ctx, async (tx) => {
+    await lockOrganization(tx, ctx.caller.organization.id)
+    const running = await row(tx, runningIn, [bag.id])
+    if (running && bag.used_by === 0)
+      throw new Refusal('secret_in_use', `Pods of "${running.app}" still run with "${bag.name}".`, {
+        hint: `Roll out what is staged first: 1ctl deploy redeploy ${running.app}`,
+        details: { usedBy: [{ app: running.app }] },
+      })
     const removed = await row(tx, remove, [bag.id])
     if (!removed) throw new Refusal('secret_not_found', `"${bag.name}" was deleted meanwhile.`)
     refuseConflict(ctx, removed)
@@ -274,4 +328,16 @@ export const secretDelete: Api['secretDelete'] = async (ctx, { ref, ...where }) 
 export const secretUsage: Api['secretUsage'] = async (ctx, { ref, ...where }) => {
   const bag = await bagFor(ctx, ref, where)
   return { items: await usesOf(ctx.db, bag) }
+}
+
+export const secretDeploy: Api['secretDeploy'] = async (ctx, { ref, appId, vpc, rollout = 'now' }) => {
+  const bag = await bagFor(ctx, ref, { appId, vpc })
+  refuseProtected(ctx, bag)
+  return change(ctx, async (tx) => {
+    await lockOrganization(tx, ctx.caller.organization.id)
+    const { version } = await lockBag(tx, bag)
+    const followed = await followBag(tx, ctx.caller, { ...bag, version, scope: scopeOf(bag) }, rollout)
+    const audit = { object: { type: 'secret' as const, id: bag.id, name: bag.name }, detail: { version } }
+    return { result: { ...presentBag({ ...bag, version }), ...followed }, audit }
+  })
 }

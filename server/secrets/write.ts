@@ -84,19 +84,21 @@ export function editBag(ctx: Ctx<'secrets:write'>, bag: WholeBag, keys: Organiza
 const empty = Buffer.alloc(0)
 
 // Only if nobody was quicker: the row of the bag is updated, and so locked, where it still is at the version before, and everything else
-// follows from that. Values end and begin in one statement; versions beyond those kept go with it. Foreign keys are checked when it is
+// follows from that. Values end and begin in one statement; versions beyond those kept go with it, but none that a release is pinned to. Foreign keys are checked when it is
 // over. `done` asks for the rest, so that it is done before the end of the audit chain is locked, for which all of an organization wait.
-const parts = `
+const partsOf = (condition: string) => `
   bag as (
-    update secrets set version = $2, keys = $5, updated_at = now(), updated_by = $3 where id = $1 and version = $2 - 1 returning id),
+    update secrets set version = $2, keys = $5, updated_at = now(), updated_by = $3 where id = $1 and version = $2 - 1${condition} returning id),
   ended as (
     update secret_values set until = $2
     where secret_id = (select id from bag) and until is null and key = any($7::text[] || $8::text[]) returning 1),
   gone as (delete from secret_keys where secret_id = (select id from bag) and key = any($8) returning 1),
   forgotten as (
-    delete from secret_values where secret_id = (select id from bag) and until <= $2 - ${limits.versionsKept} returning 1),
+    delete from secret_values v where secret_id = (select id from bag) and until <= $2 - ${limits.versionsKept}
+      and not exists (select from release_bags p where p.secret_id = $1 and p.version >= v.version and p.version < v.until) returning 1),
   unlisted as (
-    delete from secret_versions where secret_id = (select id from bag) and version <= $2 - ${limits.versionsKept} returning 1),
+    delete from secret_versions v where secret_id = (select id from bag) and version <= $2 - ${limits.versionsKept}
+      and not exists (select from release_bags p where p.secret_id = $1 and p.version = v.version) returning 1),
   history as (
     insert into secret_versions (secret_id, version, created_by, note, added, changed, removed, proof)
     select id, $2, $3, $4, $6, $7, $8, $9 from bag returning 1),
@@ -114,9 +116,9 @@ const parts = `
       union all table history union all table fresh union all table pointers) rest) > 0)`
 
 /** Inside a transaction that has locked the bag. */
-export const writeVersion = statement('write.version', `with ${parts} select id from done`)
-/** By itself, with its audit; nothing happens if somebody was quicker. */
-export const writeVersionAtOnce = single('write.atOnce', parts, 16)
+export const writeVersion = statement('write.version', `with ${partsOf('')} select id from done`)
+/** By itself, with its audit, where no app has to follow; nothing happens if somebody was quicker, or an app has begun to use it. */
+export const writeVersionAtOnce = single('write.atOnce', partsOf(' and used_by = 0'), 16)
 
 /** `If-Match` names versions; none of them is the one of now. */
 export function refuseConflict({ request }: Ctx, bag: Pick<Bag, 'name' | 'version' | 'updated_by'>): void {

@@ -1,6 +1,17 @@
+import type { Client } from '@1ctl/contract/client'
 import { decodeId, encodeId } from '@1ctl/contract/ids'
 import { uuidv7 } from '../store/uuid.ts'
 import type { TestServer } from './server.ts'
+
+/** Two apps that use a shared bag of the same name, which is on its way through them. */
+export async function deployInWaves(client: Client, name: string) {
+  const image = 'acme/api:1.0'
+  await client.secretPut({ name, data: { KEY: 'a shared value' } })
+  const { app } = await client.deploy({ name, image, envFrom: [name] })
+  await client.deploy({ name: `${name}-too`, image, envFrom: [name] })
+  const { rollouts, wave } = await client.secretPatch({ ref: name, set: { KEY: 'another value' }, rollout: 'now' })
+  return { app, rollout: rollouts[0]?.id ?? '', wave: wave ?? '' }
+}
 
 /** An app as far as references need one, in the first organization's VPC `default`. */
 export async function newApp(server: TestServer, name: string) {

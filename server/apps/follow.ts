@@ -1,0 +1,127 @@
+import { encodeId } from '@1ctl/contract/ids'
+import type { RolloutChoice } from '@1ctl/contract/rollouts'
+import type { Caller } from '../context.ts'
+import { execute, rows, statement, type Tx } from '../store/database.ts'
+import { uuidv7 } from '../store/uuid.ts'
+import { type App, appsById } from './apps.ts'
+import type { Inputs } from './effective.ts'
+import { inputsOf, makeRelease, noteStaged, presentRollout, type Rollout, releaseOf, repointBags } from './releases.ts'
+
+/** A bag that has just got another version, in the same transaction. */
+export type ChangedBag = { id: string; name: string; version: number; scope: 'org' | 'vpc' | 'app' }
+
+export type Followed = {
+  rollouts: ReturnType<typeof presentRollout>[]
+  wave: string | null
+  stale: { app: string; appId: string; vpc: string }[]
+}
+export const nothingFollows: Followed = { rollouts: [], wave: null, stale: [] }
+
+/**
+ * What it means for the apps that use a bag. One of an app rolls out at once, unless it is staged; a shared one is staged, unless it is to be
+ * rolled out: then one app comes first, and the others follow when its pods have taken it (waves). Under the organization's lock.
+ */
+export async function followBag(
+  tx: Tx,
+  by: Caller,
+  bag: ChangedBag,
+  choice: RolloutChoice = bag.scope === 'app' ? 'now' : 'stage',
+): Promise<Followed> {
+  const ids = (await rows(tx, users, [bag.id])).map(({ app_id }) => app_id)
+  for (const id of ids) await repointBags(tx, { id })
+  const apps = (await appsById(tx, ids)).filter(({ release }) => release !== null)
+  if (choice === 'stage') {
+    for (const app of apps) await noteStaged(tx, app, app.release)
+    return { ...nothingFollows, stale: apps.map(present) }
+  }
+  const [first, ...rest] = apps
+  if (!first) return nothingFollows
+  const waveId = rest.length > 0 ? uuidv7() : null
+  if (waveId) await execute(tx, insertWave, waveValues(waveId, by, bag, choice, first, apps))
+  const rollout = await rollOutBag(tx, by, first, bag, waveId)
+  for (const app of rest) await noteStaged(tx, app, app.release)
+  return {
+    rollouts: rollout ? [presentRollout(rollout)] : [],
+    wave: waveId && encodeId('wave', waveId),
+    stale: rest.map(present),
+  }
+}
+
+const present = ({ id, name, vpc }: App) => ({ app: name, appId: encodeId('app', id), vpc })
+
+/** An app's release of before with the bag's version of now; whatever else is staged stays so. */
+export async function rollOutBag(
+  tx: Tx,
+  by: Caller | null,
+  app: App,
+  bag: Pick<ChangedBag, 'id' | 'name' | 'version'>,
+  waveId: string | null,
+): Promise<Rollout | null> {
+  const released = await releaseOf(tx, app, app.release)
+  const now = await inputsOf(tx, app)
+  const namesakes = (await rows(tx, namesakesOf, [bag.id])).map(({ id }) => id)
+  const { number, rollout } = await makeRelease(tx, by, app, {
+    cause: `secret ${bag.name} v${bag.version}`,
+    pins: { current: [bag.id] },
+    inputs: released ? withBag(released.inputs, now, bag.id, namesakes) : now,
+    waveId,
+  })
+  if (rollout && waveId) await execute(tx, noteWave, [waveId, app.id, rollout.id])
+  await noteStaged(tx, app, number)
+  return rollout
+}
+
+/** As released, but the references to this bag as they are now: it may have just been attached, or have taken a namesake's place. */
+function withBag(released: Inputs, now: Inputs, bag: string, namesakes: string[]): Inputs {
+  const merge = <Row extends { secret: string }>(before: Row[], after: Row[]) => {
+    const released = new Set(before.map((row) => JSON.stringify(row)))
+    const present = new Set(after.map((row) => JSON.stringify(row)))
+    // In the order of now, which decides who wins.
+    return [
+      ...after.filter((row) => row.secret === bag || released.has(JSON.stringify(row))),
+      ...before.filter((row) => !present.has(JSON.stringify(row)) && !namesakes.includes(row.secret)),
+    ]
+  }
+  return { ...released, uses: merge(released.uses, now.uses), links: merge(released.links, now.links) }
+}
+const namesakesOf = statement<{ id: string }>(
+  'follow.namesakes',
+  `select n.id from secrets s join secrets n on n.organization_id = s.organization_id and n.name = s.name where s.id = $1`,
+)
+
+// Those that refer to the bag itself, and to a namesake of a wider scope that it may have just put in the shade.
+const users = statement<{ app_id: string }>(
+  'follow.users',
+  `select distinct r.app_id
+   from secrets s
+   join secrets namesake on namesake.organization_id = s.organization_id and namesake.name = s.name
+   join (select app_id, secret_id from secret_uses union select app_id, secret_id from secret_links) r on r.secret_id = namesake.id
+   join apps a on a.id = r.app_id
+   where s.id = $1 and (s.vpc_id is null or (s.vpc_id = a.vpc_id and (s.app is null or s.app = a.name)))
+     and (namesake.id = s.id
+       or (s.app is not null and namesake.app is null) or (s.vpc_id is not null and namesake.vpc_id is null))
+   order by r.app_id`,
+)
+
+const insertWave = statement(
+  'follow.insertWave',
+  `with wave as (
+     insert into waves (id, organization_id, secret_id, secret, version, state, size, created_by)
+     values ($1, $2, $3, $4, $5, 'running', $6, $7) returning id)
+   insert into wave_apps (wave_id, app_id, position) select wave.id, app.id, at from wave, unnest($8::uuid[]) with ordinality as app (id, at)`,
+)
+const noteWave = statement('follow.noteWave', 'update wave_apps set rollout_id = $3 where wave_id = $1 and app_id = $2')
+
+const sizeDefault = 5
+function waveValues(
+  waveId: string,
+  by: Caller,
+  bag: ChangedBag,
+  choice: RolloutChoice,
+  { organization_id }: App,
+  apps: App[],
+): unknown[] {
+  const size = typeof choice === 'object' ? (choice.waves.size ?? sizeDefault) : sizeDefault
+  const who = by.token?.name ?? by.email
+  return [waveId, organization_id, bag.id, bag.name, bag.version, size, who, apps.map(({ id }) => id)]
+}
