@@ -38,6 +38,10 @@ const machine = {
     found: () => onPath('openssl'),
     enable: 'install openssl',
   },
+  kubectl: {
+    found: () => onPath('kubectl'),
+    enable: 'install kubectl',
+  },
   cluster: {
     found: () => ['setpriv', 'flock'].every(onPath) && (existsSync(process.env.KUBE_BINARY ?? '') || onPath('go')),
     enable: 'on Linux with util-linux, install Go (it builds one) or name a built one in KUBE_BINARY',

@@ -373,13 +373,15 @@ function comparableObject(object: Obj): unknown {
 const comparableShare = ({ manager, operation, subresource, fieldsV1 }: Managed) =>
   `${manager} ${operation} ${subresource ?? ''} ${JSON.stringify(sorted(fieldsV1))}`
 
-/** In the order of names, without the mark of an owned pointer: the description of the API does not tell which structures are one. */
+/** Structures that are pointers, and lists that are there when empty, are marked otherwise: the description of the API does not tell. */
+const unmarked = new Set(['f:rollingUpdate', 'f:containers'])
+
 function sorted(fields: Fields): Fields {
   const entries = Object.entries(fields).sort(([a], [b]) => (a < b ? -1 : 1))
   return Object.fromEntries(
     entries.map(([step, inner]) => {
       const { '.': _, ...withoutMark } = inner
-      return [step, sorted(step === 'f:rollingUpdate' ? withoutMark : inner)]
+      return [step, sorted(unmarked.has(step) ? withoutMark : inner)]
     }),
   )
 }

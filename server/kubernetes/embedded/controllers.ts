@@ -15,6 +15,8 @@ export type Control = {
   store: Store
   /** look at this object again after a while */
   later: (object: Obj, ms: number) => void
+  /** nothing to wait for any more */
+  settled: (object: Obj) => void
   event: (about: Obj, type: 'Normal' | 'Warning', reason: string, message: string, component: string) => void
 }
 
@@ -30,8 +32,9 @@ export function startControllers(store: Store, log: Logger): { stop(): void } {
 
   const control: Control = {
     store,
+    settled: (object) => clearTimer(keyOfObject(object)),
     later(object, ms) {
-      const key = keyOf(kindOf(object.kind), object.metadata.namespace ?? '', object.metadata.name)
+      const key = keyOfObject(object)
       const at = Date.now() + ms
       const planned = timers.get(key)
       if (planned && planned.at <= at) return
@@ -44,6 +47,11 @@ export function startControllers(store: Store, log: Logger): { stop(): void } {
       timers.set(key, { timer: setTimeout(wakeAgain, Math.min(ms, 2 ** 31 - 1)), at })
     },
     event: (...about) => recordEvent(store, ...about),
+  }
+
+  function clearTimer(key: string) {
+    clearTimeout(timers.get(key)?.timer)
+    timers.delete(key)
   }
 
   const pods = createPods(control)
@@ -73,7 +81,8 @@ export function startControllers(store: Store, log: Logger): { stop(): void } {
       const kind = kindAt(group, plural)!
       const object = store.get(kind, namespace, name)
       try {
-        if (object) reconcilers[kind.kind]!(object as never)
+        if (!object) clearTimer(key)
+        else reconcilers[kind.kind]!(object as never)
       } catch (error) {
         // Not its message, which may quote the object. The next change of it is another try.
         log.error(
@@ -139,6 +148,8 @@ export function startControllers(store: Store, log: Logger): { stop(): void } {
 }
 
 const keyOf = (kind: Kind, namespace: string, name: string) => `${kind.group} ${kind.plural} ${namespace} ${name}`
+
+const keyOfObject = ({ kind, metadata: { namespace = '', name } }: Obj) => keyOf(kindOf(kind), namespace, name)
 
 const framesOf = (error: unknown) =>
   error instanceof Error ? (error.stack ?? '').split('\n').filter((line) => /^\s+at /.test(line)) : []

@@ -204,7 +204,10 @@ function writeStatus(
   status.conditions = [availabilityOf(deployment, available), ...(progressing ? [progressing] : [])].map((condition) =>
     withTimes(condition, before),
   )
-  if (progressing?.reason === 'NewReplicaSetAvailable') forgetOldest(control, deployment, old)
+  if (progressing?.reason === 'NewReplicaSetAvailable') {
+    control.settled(deployment)
+    forgetOldest(control, deployment, old)
+  }
   if (!isDeepStrictEqual(status, deployment.status)) control.store.put(deployments, { ...deployment, status })
 }
 

@@ -1,7 +1,7 @@
 import { apiVersionOf, type Kind, kinds } from './kinds.ts'
 
 /** What a client asks to learn what is here, by path. Undefined: nothing of the kind. */
-export function discovery(path: string, address: string): object | undefined {
+export function discovery(path: string, address: () => string): object | undefined {
   if (path === '/api')
     return {
       kind: 'APIVersions',
@@ -9,7 +9,7 @@ export function discovery(path: string, address: string): object | undefined {
       serverAddressByClientCIDRs: [
         {
           clientCIDR: '0.0.0.0/0',
-          serverAddress: address,
+          serverAddress: address(),
         },
       ],
     }

@@ -17,10 +17,10 @@ export type Deps = {
   token: string
   log: Logger
   /** `127.0.0.1:1234` */
-  address(): string
-  logs(pod: Obj, query: URLSearchParams, response: ServerResponse): void
+  address: () => string
+  logs: (pod: Obj, query: URLSearchParams, response: ServerResponse) => void
   /** called before events are listed */
-  expireEvents(): void
+  expireEvents: () => void
 }
 
 type Request = {
@@ -57,12 +57,20 @@ async function answer(deps: Deps, message: IncomingMessage, response: ServerResp
     response.end('ok')
     return
   }
-  const found = method === 'GET' ? discovery(path.replace(/\/$/, ''), deps.address()) : undefined
+  if (method === 'GET' && path === '/openapi/v2') {
+    response.writeHead(200, { 'content-type': 'application/com.github.proto-openapi.spec.v2.v1.0+protobuf' })
+    response.end(emptyDescription)
+    return
+  }
+  const found = method === 'GET' ? discovery(path.replace(/\/$/, ''), deps.address) : undefined
   if (found) return send(response, 200, found)
   const target = targetOf(path)
   const body = method === 'GET' ? undefined : await readBody(message)
   serve(deps, target, { method, path, query: url.searchParams, headers, body, response })
 }
+
+/** kubectl asks for it before it applies a `List`. In its binary form: field 1, the text `2.0`; of no kind it says anything. */
+const emptyDescription = Buffer.from([0x0a, 3, ...Buffer.from('2.0')])
 
 function hasToken(header: string | undefined, token: string): boolean {
   const given = Buffer.from(/^Bearer (.+)$/i.exec(header ?? '')?.[1] ?? '')
@@ -97,16 +105,16 @@ function targetOf(path: string): Target {
   return { kind, namespace, name, subresource }
 }
 
+const tooLarge = () => new ApiError(413, 'RequestEntityTooLarge', `Request entity too large: limit is ${bodyBytesMax}`)
 const bodyBytesMax = 3 * 1024 * 1024
 
 async function readBody(message: IncomingMessage): Promise<unknown> {
-  const tooLarge = new ApiError(413, 'RequestEntityTooLarge', `Request entity too large: limit is ${bodyBytesMax}`)
-  if (Number(message.headers['content-length'] ?? 0) > bodyBytesMax) throw tooLarge
+  if (Number(message.headers['content-length'] ?? 0) > bodyBytesMax) throw tooLarge()
   const chunks: Buffer[] = []
   let bytes = 0
   for await (const chunk of message as AsyncIterable<Buffer>) {
     bytes += chunk.length
-    if (bytes > bodyBytesMax) throw tooLarge
+    if (bytes > bodyBytesMax) throw tooLarge()
     chunks.push(chunk)
   }
   if (!bytes) return undefined
@@ -173,11 +181,9 @@ function list({ store }: Deps, { kind, namespace }: Target, { query, headers, re
   if (as === 'PartialObjectMetadataList' || as === 'PartialObjectMetadata')
     return send(response, 200, { ...partialListKind, metadata, items: page.map((stored) => partialOf(treeOf(stored))) })
   const head = JSON.stringify({ ...listKindOf(kind), metadata }).slice(0, -1)
-  const items = page.flatMap(({ body }, at) => (at ? [comma, body] : [body]))
-  sendBytes(response, 200, Buffer.concat([Buffer.from(`${head},"items":[`), ...items, Buffer.from(']}')]))
+  sendText(response, 200, `${head},"items":[${page.map(({ body }) => body).join(',')}]}`)
 }
 
-const comma = Buffer.from(',')
 const keyOf = ({ namespace, name }: Stored) => `${namespace}/${name}`
 const writeContinue = (key: string) => Buffer.from(key).toString('base64url')
 const readContinue = (text: string | null) => (text ? Buffer.from(text, 'base64url').toString() : undefined)
@@ -354,12 +360,11 @@ function respond({ headers, query, response }: Request, code: number, kind: Kind
   send(response, code, as === 'PartialObjectMetadata' ? partialOf(object) : object)
 }
 
-const send = (response: ServerResponse, code: number, body: object) =>
-  sendBytes(response, code, Buffer.from(JSON.stringify(body)))
+const send = (response: ServerResponse, code: number, body: object) => sendText(response, code, JSON.stringify(body))
 
-function sendBytes(response: ServerResponse, code: number, bytes: Buffer): void {
-  response.writeHead(code, { 'content-type': 'application/json', 'content-length': bytes.length })
-  response.end(bytes)
+function sendText(response: ServerResponse, code: number, text: string): void {
+  response.writeHead(code, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) })
+  response.end(text)
 }
 
 /** An error of ours is logged without its message, which may quote data. */

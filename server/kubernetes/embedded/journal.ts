@@ -106,14 +106,18 @@ function keyIn(folder: string, journalExists: boolean): Buffer {
 function readAll(file: number, path: string, key: Buffer, replay: (record: Buffer) => void): number {
   const { size } = fstatSync(file)
   const head = Buffer.alloc(4)
+  let scratch = Buffer.alloc(64 * 1024)
   let at = 0
   while (at + 4 <= size) {
     readSync(file, head, 0, 4, at)
     const length = head.readUInt32BE()
     const end = at + 4 + length
     if (end > size) break
-    const sealed = Buffer.alloc(Math.min(length, recordBytesMax))
-    readSync(file, sealed, 0, sealed.length, at + 4)
+    const bytes = Math.min(length, recordBytesMax)
+    // One buffer for all: a new one each would leave the process larger by all that was read.
+    if (bytes > scratch.length) scratch = Buffer.alloc(bytes)
+    const sealed = scratch.subarray(0, bytes)
+    readSync(file, sealed, 0, bytes, at + 4)
     const record = length <= recordBytesMax ? decrypt(key, sealed) : undefined
     if (record) replay(record)
     else if (end === size || restIsZero(file, at, size)) break
@@ -135,7 +139,7 @@ function restIsZero(file: number, from: number, to: number): boolean {
 }
 
 function encrypt(key: Buffer, record: Buffer): Buffer {
-  const nonce = randomBytes(nonceBytes)
+  const nonce = nextNonce()
   const cipher = createCipheriv('aes-256-gcm', key, nonce)
   const head = Buffer.alloc(4)
   head.writeUInt32BE(nonceBytes + record.length + tagBytes)
@@ -144,12 +148,24 @@ function encrypt(key: Buffer, record: Buffer): Buffer {
   return Buffer.concat([head, nonce, body, cipher.getAuthTag()])
 }
 
+let nonces = Buffer.alloc(0)
+
+/** Random, drawn a thousand at a time: one by one they cost as much as all the rest of a write. */
+function nextNonce(): Buffer {
+  if (!nonces.length) nonces = randomBytes(nonceBytes * 1000)
+  const nonce = nonces.subarray(0, nonceBytes)
+  nonces = nonces.subarray(nonceBytes)
+  return nonce
+}
+
 function decrypt(key: Buffer, sealed: Buffer): Buffer | undefined {
   if (sealed.length < nonceBytes + tagBytes) return undefined
   const decipher = createDecipheriv('aes-256-gcm', key, sealed.subarray(0, nonceBytes))
   decipher.setAuthTag(sealed.subarray(-tagBytes))
   try {
-    return Buffer.concat([decipher.update(sealed.subarray(nonceBytes, -tagBytes)), decipher.final()])
+    const record = decipher.update(sealed.subarray(nonceBytes, -tagBytes))
+    decipher.final()
+    return record
   } catch {
     return undefined
   }

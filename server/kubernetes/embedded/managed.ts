@@ -21,8 +21,9 @@ export function apply(kind: Kind, live: Obj, applied: Obj, by: Manager, force: b
 
   const merged = merge(before, tracked(applied, by), shape)
   const { changed } = compare(before, merged, shape)
+  const handedOver = by.manager === 'kubectl' ? lastApplied(kind, live) : {}
   const conflicts = others
-    .map((share) => ({ share, fields: intersect(share.fieldsV1, changed) }))
+    .map((share) => ({ share, fields: subtract(intersect(share.fieldsV1, changed), handedOver) }))
     .filter(({ fields }) => Object.keys(fields).length > 0)
   if (conflicts.length && !force) throw conflictOf(conflicts)
 
@@ -32,6 +33,17 @@ export function apply(kind: Kind, live: Obj, applied: Obj, by: Manager, force: b
   const { removed } = compare(merged, result, shape)
   left = left.map((share) => ({ ...share, fieldsV1: subtract(share.fieldsV1, removed) }))
   return withShares(live, result as Obj, by, [...left, share(kind, by, 'Apply', wanted, mine)])
+}
+
+/** What kubectl applied before it did so on the server's side, by its own note: these fields it may go on to change. */
+function lastApplied(kind: Kind, live: Obj): Fields {
+  const note = live.metadata.annotations?.['kubectl.kubernetes.io/last-applied-configuration']
+  if (!note) return {}
+  try {
+    return fieldsOf(JSON.parse(note), shapeOf(kind.kind))
+  } catch {
+    return {}
+  }
 }
 
 /** Any other write: what it changed becomes the writer's. `given` is what the client says the shares are, where it says so. */

@@ -6,7 +6,7 @@ import type { Obj } from './objects.ts'
 /**
  * All objects, in memory and in the journal, with one counter of versions for everything that happens.
  *
- * An object is kept as the bytes of its JSON, which is what most answers consist of: 10,000 Secrets take 12 MB so, and 60 MB as trees.
+ * An object is kept as the text of its JSON, which is what most answers consist of, and a fifth of what a tree takes.
  * `get` makes a tree of its own, to be changed and put back.
  */
 export type Store = {
@@ -27,7 +27,7 @@ export type Store = {
   close(): void
 }
 
-export type Stored = { namespace: string; name: string; version: number; body: Buffer }
+export type Stored = { namespace: string; name: string; version: number; body: string }
 export type Change = { version: number; kind: Kind; before?: Stored; after?: Stored; removed?: Stored }
 
 /** How much of the past a watch can ask for. */
@@ -70,7 +70,7 @@ export function openStore(folder: string): Store {
   function commit(kind: Kind, object: Obj, removed: boolean) {
     const { name, namespace = '' } = object.metadata
     object.metadata.resourceVersion = String(++version)
-    const stored: Stored = { namespace, name, version, body: bytesOf(object) }
+    const stored: Stored = { namespace, name, version, body: JSON.stringify(object) }
     journal.append(writeRecord(kind, stored, removed))
     const before = set(kind, stored, removed)
     remember({ version, kind, before, ...(removed ? { removed: stored } : { after: stored }) })
@@ -90,7 +90,7 @@ export function openStore(folder: string): Store {
 
   function* records() {
     // The counter itself: the object that had the last version may be gone.
-    yield writeRecord(undefined, { namespace: '', name: '', version, body: Buffer.alloc(0) }, true)
+    yield writeRecord(undefined, { namespace: '', name: '', version, body: '' }, true)
     for (const [kind, spaces] of all)
       for (const space of spaces.values()) for (const stored of space.values()) yield writeRecord(kind, stored, false)
   }
@@ -130,17 +130,9 @@ export function openStore(folder: string): Store {
 }
 
 // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- as above
-export const treeOf = <T extends Obj = Obj>({ body }: Stored): T => JSON.parse(body.toString()) as T
+export const treeOf = <T extends Obj = Obj>({ body }: Stored): T => JSON.parse(body) as T
 
 const byName = (a: Stored, b: Stored) => (a.name < b.name ? -1 : 1)
-
-// Not a slice of Node's shared pool, which would stay as a whole for the one object that lives longest.
-function bytesOf(object: Obj): Buffer {
-  const text = JSON.stringify(object)
-  const bytes = Buffer.allocUnsafeSlow(Buffer.byteLength(text))
-  bytes.write(text)
-  return bytes
-}
 
 const bytesIn = ({ before, after, removed }: Change) =>
   (before?.body.length ?? 0) + (after?.body.length ?? 0) + (removed?.body.length ?? 0)
@@ -148,17 +140,15 @@ const bytesIn = ({ before, after, removed }: Change) =>
 /** `put 17 apps deployments default web` and the object; `drop …` alone. Names hold no spaces. */
 function writeRecord(kind: Kind | undefined, { version, namespace, name, body }: Stored, removed: boolean): Buffer {
   const head = [removed ? 'drop' : 'put', version, kind?.group, kind?.plural, namespace, name].join(' ')
-  return removed ? Buffer.from(`${head}\n`) : Buffer.concat([Buffer.from(`${head}\n`), body])
+  return Buffer.from(removed ? `${head}\n` : `${head}\n${body}`)
 }
 
 function readRecord(record: Buffer): { kind?: Kind; stored: Stored; removed: boolean } {
   const end = record.indexOf('\n')
   const [what, version, group = '', plural = '', namespace = '', name = ''] = record.toString('utf8', 0, end).split(' ')
-  const body = Buffer.allocUnsafeSlow(record.length - end - 1)
-  record.copy(body, 0, end + 1)
   return {
     kind: kindAt(group, plural),
-    stored: { namespace, name, version: Number(version), body },
+    stored: { namespace, name, version: Number(version), body: record.toString('utf8', end + 1) },
     removed: what === 'drop',
   }
 }

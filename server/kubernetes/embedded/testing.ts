@@ -84,7 +84,12 @@ export function apiFrom(kubeconfigFile: string): Api {
 function apiOf(url: string, token: string, ca: string): Api {
   const agent = new Agent({ keepAlive: true, ca })
   const open = (path: string, { method = 'GET', headers = {} }: Call) =>
-    request(url + path, { method, agent, headers: { authorization: `Bearer ${token}`, ...headers } })
+    request(url + path, {
+      method,
+      agent,
+      ...(headers.host && { servername: 'localhost' }),
+      headers: { authorization: `Bearer ${token}`, ...headers },
+    })
   return {
     close: () => agent.destroy(),
     call: (path, init = {}) =>

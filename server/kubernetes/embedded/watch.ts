@@ -33,10 +33,8 @@ export function watch(store: Store, response: ServerResponse, options: Watching)
   }
 
   let told = from ?? store.version()
-  const write = (type: string, object: string | Buffer) => {
-    response.write(`{"type":"${type}","object":`)
-    response.write(object)
-    response.write('}\n')
+  const write = (type: string, object: string) => {
+    response.write(`{"type":"${type}","object":${object}}\n`)
     if (response.writableLength > unreadBytesMax) response.destroy()
   }
   const bookmark = () => {
@@ -83,5 +81,5 @@ export function watch(store: Store, response: ServerResponse, options: Watching)
 function versioned(stored: Stored, version: number): Stored {
   const object = treeOf(stored)
   object.metadata.resourceVersion = String(version)
-  return { ...stored, version, body: Buffer.from(JSON.stringify(object)) }
+  return { ...stored, version, body: JSON.stringify(object) }
 }
