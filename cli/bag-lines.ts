@@ -1,6 +1,7 @@
 import type { ApiContract, Output } from '@1ctl/contract'
 import type { Deps } from './deps.ts'
-import { placeOfBag } from './place.ts'
+import { bagAgain, placeOfBag } from './place.ts'
+import { showAndFollow, type WaitOptions } from './rollout.ts'
 import type { Values } from './values.ts'
 import { plural } from './words.ts'
 
@@ -9,8 +10,13 @@ import { plural } from './words.ts'
 export type ChangedBag = Output<ApiContract['secretPatch']>
 export type Plan = Output<ApiContract['secretDiff']>
 
-/** `values` are those that were sent just now: only of them the length is told. */
-export async function showChanged(bag: ChangedBag, deps: Deps, values: Values = new Map()): Promise<void> {
+/** Says what changed, and waits for the pods that get it. `values` are those that were sent just now: only of them the length is told. */
+export async function showChanged(
+  bag: ChangedBag,
+  options: WaitOptions,
+  deps: Deps,
+  values: Values = new Map(),
+): Promise<void> {
   const where = `${bag.name} (${placeOfBag(bag)})`
   if (bag.unchanged) return deps.out.one(bag, bag.name, [`No change: ${where} has that already.`])
   const { added, changed, removed } = bag.changes
@@ -25,10 +31,31 @@ export async function showChanged(bag: ChangedBag, deps: Deps, values: Values = 
       digest === undefined ? '' : `digest ${digest}`,
     ]
   }
-  deps.out.one(bag, bag.name, [
+  const lines = [
     `✓ ${where}: ${counts(bag.changes)}`,
     ...aligned([...added.map(row('added')), ...changed.map(row('changed')), ...removed.map(row('removed'))]),
-  ])
+  ]
+  await showFollowed(bag, lines, options, deps)
+}
+
+/** What a change of a bag, or `secret deploy`, means for pods. */
+export async function showFollowed(
+  bag: Omit<ChangedBag, 'changes' | 'unchanged'>,
+  lines: string[],
+  options: WaitOptions,
+  deps: Deps,
+): Promise<void> {
+  const data = (rollouts: object[]) => ({ ...bag, rollouts })
+  await showAndFollow({ name: bag.name, lines, data, notes: notesOf(bag) }, bag, options, deps)
+}
+
+function notesOf(bag: Pick<ChangedBag, 'stale' | 'rollouts' | 'wave'> & Parameters<typeof bagAgain>[0]): string[] {
+  if (bag.stale.length === 0) return []
+  const apps = bag.stale.map(({ app, vpc }) => (vpc === 'default' ? app : `${app} in VPC ${vpc}`)).join(', ')
+  if (bag.wave) return [`First ${bag.rollouts.map(({ app }) => app).join(', ')}; once it is live ${apps}.`]
+  return [
+    `Not live yet: ${apps} ${bag.stale.length === 1 ? 'runs' : 'run'} what was there before. A restart does not change that; run: 1ctl secret deploy ${bagAgain(bag)}`,
+  ]
 }
 
 /** Asked for people only, and of the very version that was made. */

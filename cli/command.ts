@@ -1,3 +1,4 @@
+import { limits } from '@1ctl/contract/limits'
 import { Argument, Option } from 'commander'
 import { oneOf } from './words.ts'
 
@@ -13,3 +14,9 @@ export const choiceOption = (flags: string, description: string, words: readonly
 
 export const choiceArgument = (name: string, description: string, words: readonly string[]): Argument =>
   new Argument(name, description).choices(words).argParser(oneOf(words))
+
+/** The same in every command that changes something with a history: `.option(...noteOption)`. */
+export const noteOption = [
+  '--note <text>',
+  `why; shown in the history (at most ${limits.noteLengthMax} characters)`,
+] as const

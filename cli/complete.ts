@@ -46,16 +46,23 @@ function whatFits(before: string[], typed: string): { prefix: string; expected: 
   const [flag = '', ...value] = typed.split('=')
   const option = value.length > 0 ? valued(command, program, flag) : undefined
   if (option) return { prefix: `${flag}=`, expected: option }
-  if (typed.startsWith('-')) return { prefix: '', expected: optionWords([...command.options, ...program.options]) }
-  const subcommands = position > 0 ? [] : command.commands
+  if (typed.startsWith('-')) return { prefix: '', expected: optionWords([...optionsOf(command), ...program.options]) }
+  const subcommands = position > 0 ? [] : command.commands.filter((each) => each !== itself(command))
   const words = subcommands.map((each) => ({ word: each.name(), about: each.description() }))
-  return { prefix: '', expected: command.registeredArguments[position] ?? words }
+  // The last argument may be the first of many.
+  const argument = command.registeredArguments[position] ?? command.registeredArguments.find(({ variadic }) => variadic)
+  return { prefix: '', expected: argument ?? words }
 }
 
 const notRun: Run = () => async () => {}
 
+/** A noun that is a command as well has one of its own name: `deploy`. */
+const itself = (command: Command) => command.commands.find((each) => each.name() === command.name())
+const optionsOf = (command: Command) =>
+  [...command.options, ...(itself(command)?.options ?? [])].filter((o) => !o.hidden)
+
 const valued = (command: Command, program: Command, flag: string) =>
-  [...command.options, ...program.options].find(
+  [...optionsOf(command), ...program.options].find(
     (option) => [option.short, option.long].includes(flag) && option.required,
   )
 
@@ -82,6 +89,9 @@ async function valuesOf(expected: Argument | Option, words: string[]): Promise<W
 const budgetMs = 800
 const cacheMs = 60_000
 
+const appNames = async (client: Client) =>
+  (await client.appList()).items.map(({ name, vpc }) => ({ word: name, about: `in VPC ${vpc}` }))
+
 const listed: Record<string, (client: Client) => Promise<Word[]>> = {
   'token-id': async (client) => (await client.tokenList()).items.map(({ id, name }) => ({ word: id, about: name })),
   'member-id': async (client) => (await client.memberList()).items.map(({ id, email }) => ({ word: id, about: email })),
@@ -91,9 +101,12 @@ const listed: Record<string, (client: Client) => Promise<Word[]>> = {
     (await client.secretList()).items.map(({ name, keys }) => ({ word: name, about: keys.join(' ') })),
   key: async (client) =>
     (await client.secretList()).items.flatMap(({ name, keys }) => keys.map((word) => ({ word, about: name }))),
-  'dep-id': async (client) =>
-    (await client.secretList({ scope: 'app' })).items.flatMap(({ app, appId }) =>
-      appId === null ? [] : [{ word: appId, about: app ?? undefined }],
+  'dep-id': async (client) => (await client.appList()).items.map(({ id, name }) => ({ word: id, about: name })),
+  app: appNames,
+  target: appNames,
+  service: async (client) =>
+    (await client.appList()).items.flatMap(({ name, services }) =>
+      services.map((service) => ({ word: service.name, about: name })),
     ),
   vpc: async (client) => (await client.vpcList()).items.map(({ name }) => ({ word: name })),
   organization: async (client) => (await client.organizationList()).items.map(({ name }) => ({ word: name })),

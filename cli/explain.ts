@@ -26,6 +26,7 @@ export function explain(
   const lines = [
     `${paint('red', 'Error:')} ${clean(report.message)}`,
     report.why && `${paint('bold', 'Cause:')} ${clean(report.why)}`,
+    ...(report.lines ?? []).map((line) => paint('dim', `  ${clean(line)}`)),
     report.fix && `${paint('bold', 'Fix:')} ${clean(report.fix)}`,
     report.requestId && `${paint('bold', 'Request:')} ${clean(report.requestId)}`,
     // What is wrong with a line of arguments is above, without the value that may be in it; a stack begins with it.
@@ -40,14 +41,15 @@ type Report = {
   message: string
   why?: string | undefined
   fix?: string | undefined
+  lines?: string[]
   requestId?: string | undefined
   details?: Record<string, unknown> | undefined
 }
 
 function reportOf(error: unknown, account: Account | undefined): Report {
   if (error instanceof CliError) {
-    const { exit, code, message, why, fix } = error
-    return { exit, code, message, why, fix }
+    const { exit, code, message, why, fix, lines, details } = error
+    return { exit, code, message, why, fix, lines, details }
   }
   if (error instanceof CommanderError) return usageReport(error)
   if (error instanceof ApiError) return apiReport(error, account)
@@ -97,6 +99,8 @@ const exitOfCode: Partial<Record<ErrorCode, Exit>> = {
   invalid_query: 'usage',
   confirmation_needed: 'usage',
   invalid_share: 'usage',
+  unknown_secret: 'notFound',
+  invalid_env_key: 'usage',
 }
 
 function exitOf(status: number, code: ErrorCode | undefined): Exit {

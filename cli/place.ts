@@ -85,6 +85,13 @@ export function placeOfBag({ appId, app, vpc, scope }: Bag): string {
   return scope === 'vpc' ? `VPC ${vpc}` : 'shared'
 }
 
+/** As a command takes it, to be repeated for this bag: `smtp --shared`. */
+export function bagAgain({ name, app, vpc, scope }: Pick<Bag, 'name' | 'app' | 'vpc' | 'scope'>): string {
+  if (scope === 'org') return `${name} --shared`
+  const inVpc = scope === 'vpc' || vpc !== 'default' ? ` --vpc ${vpc}` : ''
+  return `${name}${app === null ? '' : ` --app ${app}`}${inVpc}`
+}
+
 /** A name for a new bag, which no id can be mistaken for. */
 export function labelOf(typed: string): string {
   if (matches(nameRules.secret, typed)) return typed

@@ -5,6 +5,8 @@ import { auditCommands } from './commands/audit.ts'
 import { authCommands } from './commands/auth.ts'
 import { completionCommand } from './commands/completion.ts'
 import { configCommands } from './commands/config.ts'
+import { deployCommands } from './commands/deploy.ts'
+import { envCommands } from './commands/env.ts'
 import { helpCommand } from './commands/help.ts'
 import { memberCommands } from './commands/member.ts'
 import { organizationCommands } from './commands/organization.ts'
@@ -31,6 +33,22 @@ const nouns: Noun[] = [
     about: 'Several addresses and tokens: dev, staging, production',
     example: '1ctl profile create dev --url https://dev-api.satusky.com',
     commands: profileCommands,
+  },
+  {
+    name: 'deploy',
+    about: 'Run an app, or change how it runs; follow it until all pods do',
+    example: [
+      '1ctl deploy --image acme/api:1.1',
+      '1ctl deploy --name api --image acme/api:1.0 --port 3000 --env-from db-creds --secret-file tls-bundle',
+      '1ctl deploy --config staging --dry-run',
+    ],
+    commands: deployCommands,
+  },
+  {
+    name: 'env',
+    about: 'Variables of an app that may be read; for others see secret',
+    example: '1ctl env set LOG_LEVEL=debug',
+    commands: envCommands,
   },
   {
     name: 'secret',
@@ -88,7 +106,7 @@ type Noun = {
   name: string
   alias?: string
   about: string
-  example: string
+  example: string | string[]
   commands: (noun: Command, run: Run) => void
 }
 
@@ -110,7 +128,7 @@ export function createProgram(run: Run, argv: string[] = []): Command {
     .helpOption('-h, --help', 'show help')
     .addHelpText(
       'before',
-      examples('1ctl auth login', '1ctl secret create --kv DATABASE_PASSWORD', '1ctl secret list', '1ctl status'),
+      examples('1ctl auth login', '1ctl secret create --kv DATABASE_PASSWORD', '1ctl deploy', '1ctl status'),
     )
   // `secret restore --version 3` means another one, and commander would find this first, wherever it stands.
   if (!argv.includes('restore')) program.version(`1ctl ${version}`, '--version', 'show the version')
@@ -136,7 +154,7 @@ export function createProgram(run: Run, argv: string[] = []): Command {
 
   for (const { name, alias, about, example } of nouns) {
     const noun = program.command(name).description(about).usage('<command> [flags]').helpCommand(false)
-    noun.addHelpText('before', examples(example))
+    noun.addHelpText('before', examples(...[example].flat()))
     if (alias) noun.alias(alias)
   }
   statusCommand(program, run)
@@ -149,6 +167,8 @@ export function createProgram(run: Run, argv: string[] = []): Command {
 
 /** The commands of a noun, made now. */
 export function fill(command: Command, run: Run): Command {
-  if (command.commands.length === 0) nouns.find(({ name }) => name === command.name())?.commands(command, run)
+  // `deploy env` is no noun, though there is one of this name.
+  const isNoun = command.parent !== null && command.parent.parent === null
+  if (isNoun && command.commands.length === 0) nouns.find(({ name }) => name === command.name())?.commands(command, run)
   return command
 }

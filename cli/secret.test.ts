@@ -367,7 +367,7 @@ describe('where a secret is', () => {
     ['secret create --shared --kv A=1', 2, /^Error: A secret that is not of an app needs a name./],
     ['secret create --shared --app web --kv A=1', 2, /^Error: These flags name several places./],
     ['secret create -d dep_x --vpc eu --kv A=1', 2, /^Error: These flags name several places./],
-    ['secret create -d dep_123abc --kv A=1', 3, /^Error: No app "dep_123abc" in this organization./],
+    ['secret create -d dep_123abc --kv A=1', 3, /^Error: No app "dep_123abc" in VPC "default"./],
     ['secret create --app x --vpc nowhere --kv A=1', 3, /nowhere/],
     ['secret list --vpc nowhere', 3, /^Error: No VPC "nowhere" in this organization./],
     ['secret list --app x --vpc nowhere', 3, /nowhere/],

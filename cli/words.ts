@@ -49,7 +49,24 @@ export function ago(time: string, now = Date.now()): string {
   return 'just now'
 }
 
+/** `12s`, `1m 5s`: how long something takes */
+export function span(durationMs: number): string {
+  const seconds = Math.floor(durationMs / 1000)
+  return seconds < 60 ? `${seconds}s` : `${Math.floor(seconds / 60)}m ${seconds % 60}s`
+}
+
+/** `2.1 s`, `1m 5s`: how long something took */
+export const took = (durationMs: number): string =>
+  durationMs < 60_000 ? `${(durationMs / 1000).toFixed(1)} s` : span(durationMs)
+
 export const plural = (count: number, one: string, many = `${one}s`) => `${count} ${count === 1 ? one : many}`
+
+/** For options that take a number. */
+export const count = (min: number, max: number) => (text: string) => {
+  const number = /^\d{1,9}$/.test(text) ? Number(text) : -1
+  if (number < min || number > max) throw new InvalidArgumentError(`Write a number from ${min} to ${max}.`)
+  return number
+}
 
 /** For options that may be given several times. */
 export const repeated =

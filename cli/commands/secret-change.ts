@@ -1,13 +1,16 @@
 import { randomBytes } from 'node:crypto'
-import { aligned, showChanged } from '../bag-lines.ts'
+import { ApiError } from '@1ctl/contract/client'
+import { showDeployed } from '../app-lines.ts'
+import { aligned, showChanged, showFollowed } from '../bag-lines.ts'
 import type { Deps } from '../deps.ts'
 import { CliError, usage } from '../errors.ts'
 import { type Bag, bagFor, bagsAt, holderOf, keyNotFound, type PlaceOptions, placeFor, placeOfBag } from '../place.ts'
+import { showAndFollow, type WaitOptions } from '../rollout.ts'
 import { readOneValue } from '../values.ts'
 import { plural } from '../words.ts'
-import { type ChangeOptions, noteAndRollout } from './secret-write.ts'
+import { type ChangeOptions, noteAndRollout, rolloutChoice } from './secret-write.ts'
 
-/** What changes or asks about keys that are there: `unset`, `restore`, `rotate`, `delete`, `verify`. */
+/** What changes or asks about what is there: `unset`, `restore`, `rotate`, `deploy`, `delete`, `verify`. */
 
 export type SecretUnsetOptions = PlaceOptions &
   ChangeOptions & { key: string[]; name?: string; ignoreMissing?: boolean; dryRun?: boolean }
@@ -36,7 +39,10 @@ export async function secretUnset(options: SecretUnsetOptions, deps: Deps): Prom
     )
   }
   const unset = [...new Set(found.map(({ key }) => key))]
-  if (!dryRun) return showChanged(await api.secretPatch({ ref: first.bag.id, unset, ...noteAndRollout(options) }), deps)
+  if (!dryRun) {
+    const changed = await api.secretPatch({ ref: first.bag.id, unset, ...noteAndRollout(options) })
+    return showChanged(changed, options, deps)
+  }
   out.one({ name: first.bag.name, removed: unset }, first.bag.name, [
     `${first.bag.name} (${placeOfBag(first.bag)}): ${unset.length} removed`,
     ...aligned(unset.map((key) => [`  ${key}`, 'removed'])),
@@ -77,7 +83,7 @@ export async function secretRestore(options: SecretRestoreOptions, deps: Deps): 
   const { group, key: keys, version } = options
   const bag = await bagFor(group, options, deps)
   const restored = await deps.client().secretRestore({ ref: bag.id, version, keys, ...noteAndRollout(options) })
-  await showChanged(restored, deps)
+  await showChanged(restored, options, deps)
 }
 
 export const charsets = ['base64url', 'hex', 'alnum'] as const
@@ -100,7 +106,7 @@ export async function secretRotate(options: SecretRotateOptions, deps: Deps): Pr
   const value = prompt || stdin ? await readOneValue(key, trim, deps) : generated(bytes, charset)
   if (value === '') throw usage(`The new value of ${key} is empty.`)
   const rotated = await deps.client().secretPatch({ ref: bag.id, set: { [key]: value }, ...noteAndRollout(options) })
-  await showChanged(rotated, deps, new Map([[key, value]]))
+  await showChanged(rotated, options, deps, new Map([[key, value]]))
 }
 
 const letters = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789'
@@ -113,6 +119,39 @@ export function generated(bytes: number, charset: (typeof charsets)[number]): st
   // 248 is the last multiple of 62 in a byte: beyond it the first letters would come more often.
   while (text.length < length) for (const byte of randomBytes(length)) if (byte < 248) text += letters[byte % 62]
   return text.slice(0, length)
+}
+
+export type SecretDeployOptions = PlaceOptions &
+  WaitOptions & { group?: string; waveSize?: number; resume?: string; abort?: string }
+
+export async function secretDeploy({ group, ...options }: SecretDeployOptions, deps: Deps): Promise<void> {
+  const { resume, abort, waveSize } = options
+  const api = deps.client()
+  if (abort !== undefined) {
+    const wave = await api.waveAbort({ id: abort })
+    const left = wave.apps.filter(({ rollout }) => rollout === null).map(({ app }) => app)
+    return deps.out.one(wave, wave.id, [
+      `The wave of ${wave.secret} v${wave.version} ends here${left.length > 0 ? `; as they are: ${left.join(', ')}` : ''}.`,
+    ])
+  }
+  if (resume !== undefined) {
+    const wave = await api.waveResume({ id: resume })
+    const data = (rollouts: object[]) => ({ ...wave, rollouts })
+    return showAndFollow({ name: wave.id, lines: [], data }, { rollouts: [], wave: wave.id }, options, deps)
+  }
+  try {
+    const place = group === undefined ? await placeFor(options, deps) : undefined
+    if (place?.kind === 'app' || place?.kind === 'deployment') {
+      const app = place.kind === 'app' ? { ref: place.app, vpc: place.vpc } : { ref: place.deploymentId }
+      return await showDeployed(await api.appRedeploy({ ...app, restart: false }), options, deps)
+    }
+    const { id } = await bagFor(group, options, deps)
+    const bag = await api.secretDeploy({ ref: id, rollout: rolloutChoice({ waveSize }) })
+    await showFollowed(bag, [`${bag.name} (${placeOfBag(bag)}): rolling out v${bag.version}`], options, deps)
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.code !== 'nothing_staged') throw error
+    deps.out.one({ unchanged: true, rollouts: [] }, '', [`No change. ${error.message}`])
+  }
 }
 
 export async function secretDelete({ group, ...options }: GroupOptions, deps: Deps): Promise<void> {

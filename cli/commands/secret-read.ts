@@ -28,6 +28,7 @@ export async function secretList(options: PlaceOptions, deps: Deps): Promise<voi
       { header: 'TYPE', cell: ({ type }) => type, wide: true },
       { header: 'VERSION', cell: ({ version }) => `v${version}`, wide: true },
       { header: 'USED-BY', cell: ({ usedBy }) => String(usedBy), wide: true },
+      { header: 'STATUS', cell: statusOf, wide: true },
       { header: 'CHANGED', cell: ({ updatedAt, updatedBy }) => `${ago(updatedAt)} by ${updatedBy}`, wide: true },
       { header: 'ID', cell: ({ id }) => id, wide: true },
     ],
@@ -35,6 +36,8 @@ export async function secretList(options: PlaceOptions, deps: Deps): Promise<voi
   )
   if (bags.length === 0) note(place ? 'No secrets there.' : 'No secrets yet. To store one: 1ctl secret create --kv KEY')
 }
+
+const statusOf = ({ status }: Pick<Bag, 'status'>) => status.replaceAll('_', ' ')
 
 type GroupOptions = PlaceOptions & { group?: string }
 
@@ -56,6 +59,7 @@ export async function secretView({ group, ...options }: GroupOptions, deps: Deps
     `Type: ${bag.type}`,
     `Version: ${bag.version}`,
     `Used by: ${bag.usedBy}`,
+    `Status: ${statusOf(bag)}`,
     `Created: ${day(bag.createdAt)} by ${bag.createdBy}`,
     `Changed: ${day(bag.updatedAt)} by ${bag.updatedBy}`,
     `Keys: ${bag.keys.length === 0 ? 'none' : ''}`.trimEnd(),
@@ -137,6 +141,8 @@ export async function secretUsage({ group, ...options }: GroupOptions, deps: Dep
       { header: 'MODE', cell: ({ mode }) => mode },
       { header: 'KEY', cell: ({ key }) => key ?? 'all' },
       { header: 'VARIABLE', cell: ({ variable }) => variable ?? '-' },
+      { header: 'RUNNING', cell: ({ runningVersion }) => (runningVersion === null ? '-' : `v${runningVersion}`) },
+      { header: 'CURRENT', cell: ({ currentVersion }) => `v${currentVersion}` },
     ],
     ({ app, service }) => (service === null ? app : `${app}/${service}`),
   )

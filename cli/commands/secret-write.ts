@@ -1,4 +1,5 @@
 import { ApiError, type Client } from '@1ctl/contract/client'
+import { decodeId } from '@1ctl/contract/ids'
 import { type ChangedBag, type Plan, showChanged, showPlan } from '../bag-lines.ts'
 import type { Deps } from '../deps.ts'
 import { CliError, usage } from '../errors.ts'
@@ -13,6 +14,7 @@ import {
   placeOfBag,
   whereOf,
 } from '../place.ts'
+import type { WaitOptions } from '../rollout.ts'
 import { checked, readKeyFile, readValues, type ValueOptions, type Values } from '../values.ts'
 
 /** Storing values: `create`, `import`, and `diff`, which only compares. */
@@ -20,11 +22,16 @@ import { checked, readKeyFile, readValues, type ValueOptions, type Values } from
 type TargetOptions = PlaceOptions & { name?: string }
 type WriteOptions = TargetOptions & ChangeOptions & { dryRun?: boolean }
 
-export type ChangeOptions = { note?: string; stage?: boolean }
-export const noteAndRollout = ({ note, stage }: ChangeOptions) => ({
-  note,
-  rollout: stage ? ('stage' as const) : undefined,
-})
+export type ChangeOptions = WaitOptions & { note?: string; stage?: boolean; rollout?: boolean; waveSize?: number }
+
+export const noteAndRollout = ({ note, ...choice }: ChangeOptions) => ({ note, rollout: rolloutChoice(choice) })
+
+/** Without a flag it is the server's to say: at once for an app's own secret, staged for a shared one. */
+export function rolloutChoice({ stage, rollout, waveSize }: Pick<ChangeOptions, 'stage' | 'rollout' | 'waveSize'>) {
+  if (waveSize !== undefined) return { waves: { size: waveSize } }
+  if (stage) return 'stage' as const
+  return rollout ? ('now' as const) : undefined
+}
 
 export type SecretCreateOptions = WriteOptions & ValueOptions
 
@@ -33,7 +40,7 @@ export async function secretCreate(options: SecretCreateOptions, deps: Deps): Pr
   const target = await targetOf(options, deps)
   const values = await readValues(options, deps)
   if (options.dryRun) return showDryRun(target, values, deps, { kept: true })
-  await showChanged(await merge(api, target, values, options), deps, values)
+  await showChanged(await merge(api, target, values, options), options, deps, values)
 }
 
 type FileOptions = { file?: string; format?: 'dotenv' | 'json' }
@@ -47,7 +54,7 @@ export async function secretImport(options: SecretImportOptions, deps: Deps): Pr
   const bag = options.prune ? await findBag(api, target) : undefined
   const surplus = bag?.keys.filter((key) => !values.has(key)) ?? []
   if (!bag || surplus.length === 0) {
-    return showChanged(await merge(api, target, values, options), deps, values)
+    return showChanged(await merge(api, target, values, options), options, deps, values)
   }
   await deps.prompt.confirm(
     `Remove from ${bag.name} (${placeOfBag(bag)}) what is not in the file: ${surplus.join(', ')}?`,
@@ -57,7 +64,7 @@ export async function secretImport(options: SecretImportOptions, deps: Deps): Pr
     // Nothing is removed but what was read out.
     { headers: { 'if-match': `"${bag.version}"` } },
   )
-  await showChanged(pruned, deps, values)
+  await showChanged(pruned, options, deps, values)
 }
 
 export type SecretDiffOptions = TargetOptions & FileOptions & { exitCode?: boolean }
@@ -93,7 +100,7 @@ async function findBag(api: Client, { place, label }: Target): Promise<Bag | und
 }
 
 /**
- * Keys that are there and not given stay. For a deployment the server merges and attaches the bag; elsewhere this tries to change the
+ * Keys that are there and not given stay. For an app the server merges and attaches the bag; elsewhere this tries to change the
  * bag, then to create it if it is (still) not there, so that two who do this at once both get their keys in.
  */
 async function merge(
@@ -103,9 +110,10 @@ async function merge(
   options: WriteOptions,
 ): Promise<ChangedBag> {
   const shared = noteAndRollout(options)
-  if (place.kind === 'deployment') {
+  if (place.kind === 'deployment' || place.kind === 'app') {
+    const app = place.kind === 'app' ? { deploymentId: place.app, vpc: place.vpc } : await deploymentOf(api, place)
     const keyValues = Array.from(values, ([key, value]) => ({ key, value }))
-    return api.secretPut({ deploymentId: place.deploymentId, name: label, keyValues, ...shared })
+    return api.secretPut({ ...app, name: label, keyValues, ...shared })
   }
   const name = label ?? ''
   const where = whereOf(place)
@@ -122,6 +130,12 @@ async function merge(
     if (!isRefusal(error, 'version_conflict')) throw error
     return change()
   }
+}
+
+/** What is no id would be taken for the name of an app that comes later. */
+async function deploymentOf(api: Client, { deploymentId }: { deploymentId: string }) {
+  if (decodeId('app', deploymentId) !== undefined) return { deploymentId }
+  return { deploymentId: (await api.appView({ ref: deploymentId })).id }
 }
 
 // The version of a bag before its first one.

@@ -1,29 +1,34 @@
-import { limits } from '@1ctl/contract/limits'
-import { type Command, InvalidArgumentError } from 'commander'
-import { choiceOption, examples } from '../command.ts'
+import { type Command, InvalidArgumentError, Option } from 'commander'
+import { choiceOption, examples, noteOption } from '../command.ts'
 import type { Run } from '../deps.ts'
 import { addPlaceOptions } from '../place.ts'
+import { addWaitOptions } from '../rollout.ts'
 import { addValueOptions, emptyOption, keyName, trimOption } from '../values.ts'
-import { repeated } from '../words.ts'
-import { charsets, secretDelete, secretRestore, secretRotate, secretUnset, secretVerify } from './secret-change.ts'
+import { count, repeated } from '../words.ts'
+import {
+  charsets,
+  secretDelete,
+  secretDeploy,
+  secretRestore,
+  secretRotate,
+  secretUnset,
+  secretVerify,
+} from './secret-change.ts'
 import { secretKeys, secretList, secretUsage, secretVersionList, secretView } from './secret-read.ts'
 import { secretCreate, secretDiff, secretImport } from './secret-write.ts'
 
 /** Options that several of these commands have. */
 const nameOption = ['--name <group>', 'label of the secret (default: <app>-secrets)'] as const
-const noteOption = ['--note <text>', `why; shown in the history (at most ${limits.noteLengthMax} characters)`] as const
-const stageOption = ['--stage', 'save without rolling out'] as const
 const dryRunOption = ['--dry-run', 'show what would change, and save nothing'] as const
 const keyFlags = '-k, --key <key>'
 
 export function secretCommands(secret: Command, run: Run): void {
-  addPlaceOptions(addValueOptions(secret.command('create')))
+  addRolloutOptions(addPlaceOptions(addValueOptions(secret.command('create'))))
     .description('Store keys and values in a new secret or an existing one; other keys of it stay')
     .addOption(trimOption())
     .addOption(emptyOption())
     .option(...nameOption)
     .option(...noteOption)
-    .option(...stageOption)
     .option(...dryRunOption)
     .addHelpText(
       'before',
@@ -62,13 +67,12 @@ export function secretCommands(secret: Command, run: Run): void {
     )
     .action(run(secretView))
 
-  addPlaceOptions(secret.command('unset'))
+  addRolloutOptions(addPlaceOptions(secret.command('unset')))
     .description('Remove keys from a secret')
     .requiredOption(keyFlags, 'the key to remove; repeat for more', repeated(keyName))
     .option(...nameOption)
     .option('--ignore-missing', 'a key that is not there is no error')
     .option(...noteOption)
-    .option(...stageOption)
     .option(...dryRunOption)
     .addHelpText(
       'before',
@@ -83,7 +87,7 @@ export function secretCommands(secret: Command, run: Run): void {
     )
     .action(run(secretUnset))
 
-  addPlaceOptions(secret.command('import'))
+  addRolloutOptions(addPlaceOptions(secret.command('import')))
     .description('Store all keys of a .env or JSON file, or none; other keys stay unless --prune')
     .argument('[file]', '- or nothing: stdin')
     .addOption(choiceOption('--format <format>', 'what the file is (default: by its content)', ['dotenv', 'json']))
@@ -91,7 +95,6 @@ export function secretCommands(secret: Command, run: Run): void {
     .addOption(emptyOption())
     .option(...nameOption)
     .option(...noteOption)
-    .option(...stageOption)
     .option(...dryRunOption)
     .addHelpText(
       'before',
@@ -141,13 +144,12 @@ export function secretCommands(secret: Command, run: Run): void {
     )
     .action(run(secretVersionList))
 
-  addPlaceOptions(secret.command('restore'))
+  addRolloutOptions(addPlaceOptions(secret.command('restore')))
     .description('Make an old version, or some keys of it, the new one')
     .argument('<group>', 'name or id')
     .requiredOption('--version <number>', 'the version, see 1ctl secret history', wholeNumber)
     .option(keyFlags, 'only this key; repeat for more', repeated(keyName))
     .option(...noteOption)
-    .option(...stageOption)
     .addHelpText(
       'before',
       examples(
@@ -157,7 +159,7 @@ export function secretCommands(secret: Command, run: Run): void {
     )
     .action(run(secretRestore))
 
-  addPlaceOptions(secret.command('rotate'))
+  addRolloutOptions(addPlaceOptions(secret.command('rotate')))
     .description('Replace the value of a key by a generated one, which nobody sees, or by one you give')
     .argument('<group>', 'name or id')
     .requiredOption(keyFlags, 'the key', keyName)
@@ -167,7 +169,6 @@ export function secretCommands(secret: Command, run: Run): void {
     .option('--stdin', 'read the new value from stdin')
     .addOption(trimOption())
     .option(...noteOption)
-    .option(...stageOption)
     .addHelpText(
       'before',
       examples(
@@ -177,6 +178,22 @@ export function secretCommands(secret: Command, run: Run): void {
       ),
     )
     .action(run(secretRotate))
+
+  addWaitOptions(addPlaceOptions(secret.command('deploy')))
+    .description('Roll out what is staged or stale: of the app, or of a shared secret through all its apps')
+    .argument('[group]', 'name or id (default: all secrets of the app)')
+    .addOption(waveSize())
+    .addOption(new Option('--resume <wave-id>', 'go on with a wave that has stopped').conflicts('abort'))
+    .option('--abort <wave-id>', 'end a wave; apps that it has not reached stay as they are')
+    .addHelpText(
+      'before',
+      examples(
+        '1ctl secret deploy',
+        '1ctl secret deploy smtp --shared --wave-size 10',
+        '1ctl secret deploy --resume wav_123abc',
+      ),
+    )
+    .action(run(secretDeploy))
 
   addPlaceOptions(secret.command('usage'))
     .description('List who uses a secret, and how')
@@ -193,6 +210,22 @@ export function secretCommands(secret: Command, run: Run): void {
     )
     .action(run(secretDelete))
 }
+
+/** Whether and how pods get the change. */
+const addRolloutOptions = (command: Command): Command =>
+  addWaitOptions(
+    command
+      .option('--stage', 'save without rolling out (default for what is not of one app alone)')
+      .addOption(
+        new Option('--rollout', 'roll out at once, one app first (default for what is of one app)').conflicts('stage'),
+      )
+      .addOption(waveSize().conflicts('stage')),
+  )
+
+const waveSize = () =>
+  new Option('--wave-size <count>', 'how many apps at a time, after the first; with --rollout').argParser(
+    count(1, 1000),
+  )
 
 function byteCount(text: string): number {
   const count = /^\d{1,4}$/.test(text) ? Number(text) : 0
