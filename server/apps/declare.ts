@@ -14,7 +14,7 @@ type Declaration = Declared & { services?: ({ name: string } & Declared)[] | und
 
 /** What a deploy declares takes the place of what the one before declared, and leaves alone what was set by itself. */
 export async function declareApp(tx: Tx, app: AppRow, { services, ...own }: Declaration): Promise<void> {
-  const levels = [{ name: '', ...own }, ...(services ?? [])]
+  const levels = [{ ...own, name: '' }, ...(services ?? [])]
   const bags = await bagsByName(tx, app, levels)
   if (services) await execute(tx, forgetServices, [app.id, services.map(({ name }) => name)])
   for (const { name, env, envFrom, secretFiles } of levels) {

@@ -119,7 +119,7 @@ export async function makeRelease(tx: Tx, by: Caller | null, app: AppRow, making
     before !== undefined &&
     isEqual(before.services, services) &&
     isEqual(before.pins, pins) &&
-    app.live_release === app.release
+    (app.live_release === app.release || (await row(tx, underWay, [app.id])) !== undefined)
   if (isSame) return { number: before.number, rollout: null, effective }
 
   const number = (await row(tx, nextNumber, [app.id]))?.number ?? 1
@@ -169,6 +169,12 @@ export async function makeRelease(tx: Tx, by: Caller | null, app: AppRow, making
   }
   return { number, rollout, effective }
 }
+
+// A release that failed, or was never delivered, is worth another try.
+const underWay = statement<object>(
+  'releases.underWay',
+  'select from rollouts where app_id = $1 and finished_at is null',
+)
 
 const isEqual = (one: unknown, other: unknown) => JSON.stringify(sorted(one)) === JSON.stringify(sorted(other))
 /** PostgreSQL's jsonb keeps names in an order of its own. */
@@ -296,9 +302,13 @@ const repoint = statement(
    linked as (
      update secret_links l set secret_id = best.new from best
      where l.app_id = $1 and l.secret_id = best.old and best.new <> best.old
-       and exists (select from secret_keys k where k.secret_id = best.new and k.key = l.key))
+       and exists (select from secret_keys k where k.secret_id = best.new and k.key = l.key)),
+   twice as (
+     delete from secret_uses u using best where u.app_id = $1 and u.secret_id = best.old and best.new <> best.old
+       and exists (select from secret_uses o where (o.app_id, o.service, o.mode, o.secret_id) = (u.app_id, u.service, u.mode, best.new)))
    update secret_uses u set secret_id = best.new from best
-   where u.app_id = $1 and u.secret_id = best.old and best.new <> best.old`,
+   where u.app_id = $1 and u.secret_id = best.old and best.new <> best.old
+     and not exists (select from secret_uses o where (o.app_id, o.service, o.mode, o.secret_id) = (u.app_id, u.service, u.mode, best.new))`,
 )
 /** Bags named by what is declared, as their scopes are now. */
 export const repointBags = (tx: Tx, app: Pick<AppRow, 'id'>) => execute(tx, repoint, [app.id])

@@ -41,7 +41,10 @@ declare
   ids uuid[];
 begin
   if tg_op = 'INSERT' then select array_agg(distinct secret_id order by secret_id) into ids from new_rows;
-  else select array_agg(distinct secret_id order by secret_id) into ids from old_rows;
+  elsif tg_op = 'DELETE' then select array_agg(distinct secret_id order by secret_id) into ids from old_rows;
+  else
+    select array_agg(distinct secret_id order by secret_id) into ids
+    from (select secret_id from new_rows union select secret_id from old_rows) both_rows;
   end if;
   -- Two statements: the second sees what the first had to wait for.
   perform from secrets where id = any(ids) order by id for no key update;
@@ -54,6 +57,10 @@ begin
 end $$;
 create trigger count_users_in after insert on secret_uses referencing new table as new_rows for each statement execute function count_users();
 create trigger count_users_out after delete on secret_uses referencing old table as old_rows for each statement execute function count_users();
+create trigger count_users_moved after update on secret_uses
+  referencing old table as old_rows new table as new_rows for each statement execute function count_users();
+create trigger count_links_moved after update on secret_links
+  referencing old table as old_rows new table as new_rows for each statement execute function count_users();
 create trigger count_links_in after insert on secret_links referencing new table as new_rows for each statement execute function count_users();
 create trigger count_links_out after delete on secret_links referencing old table as old_rows for each statement execute function count_users();
 
