@@ -49,6 +49,32 @@ describe('settings', () => {
   })
 })
 
+describe('the cluster', () => {
+  test('is the embedded one unless another is named, whatever kubectl uses', () => {
+    expect(readConfig([], home).cluster).toEqual({ kind: 'embedded' })
+    expect(readConfig([], { ...home, KUBECONFIG: '/a:/b' }).cluster).toEqual({ kind: 'embedded' })
+  })
+
+  test('of a kubeconfig is named by flag or by KUBECONFIG', () => {
+    const named = { kind: 'kubeconfig', path: '/somewhere/config' }
+    expect(readConfig(['--cluster', 'kubeconfig', '--kubeconfig', '/somewhere/config'], home).cluster).toEqual(named)
+    const env = { ...home, SATUSKY_CLUSTER: 'kubeconfig', KUBECONFIG: '/somewhere/config' }
+    expect(readConfig([], env).cluster).toEqual(named)
+    expect(problemsOf(['--cluster', 'kubeconfig'])[0]).toBe(
+      '--cluster kubeconfig needs its file: --kubeconfig or KUBECONFIG.',
+    )
+    expect(problemsOf(['--cluster=kubeconfig', '--kubeconfig=/a:/b'])[0]).toContain('one file')
+  })
+
+  test('of this pod is named by in-cluster; a kubeconfig beside it is refused', () => {
+    expect(readConfig(['--cluster', 'in-cluster'], home).cluster).toEqual({ kind: 'in-cluster' })
+    expect(problemsOf(['--cluster=in-cluster', '--kubeconfig=/a'])[0]).toBe(
+      '--kubeconfig goes with --cluster kubeconfig.',
+    )
+    expect(problemsOf(['--cluster', 'minikube'])[0]).toContain('--cluster must be one of embedded, kubeconfig')
+  })
+})
+
 describe('the data folder', () => {
   test('of root is /var/lib/1ctl', () => {
     vi.spyOn(process, 'geteuid').mockReturnValue(0)

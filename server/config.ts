@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { isIPv4 } from 'node:net'
 import { userInfo } from 'node:os'
-import { join, resolve } from 'node:path'
+import { delimiter, join, resolve } from 'node:path'
 import { createSecureContext } from 'node:tls'
 import { limits } from '@1ctl/contract/limits'
 import { BootError } from './boot-error.ts'
@@ -19,7 +19,11 @@ export type Config = {
   auditMonths: number | undefined
   logLevel: string
   seal: Seal
+  cluster: ClusterChoice
 }
+
+/** Where apps are delivered to. */
+export type ClusterChoice = { kind: 'embedded' } | { kind: 'kubeconfig'; path: string } | { kind: 'in-cluster' }
 
 /** Where the master key comes from. */
 export type Seal =
@@ -60,6 +64,14 @@ export const flags = {
     env: ['SATUSKY_SHARES_FILE'],
     says: 'with manual, first start: write the shares to this new file instead of showing them',
   },
+  cluster: {
+    env: ['SATUSKY_CLUSTER'],
+    says: 'where apps run: embedded (simulated), kubeconfig, or in-cluster (this pod) (embedded)',
+  },
+  kubeconfig: {
+    env: ['SATUSKY_KUBECONFIG', 'KUBECONFIG'],
+    says: 'with kubeconfig: the file; its current context counts',
+  },
   'log-level': { env: ['SATUSKY_LOG_LEVEL'], says: 'debug, info, warn or error (info)' },
   help: { env: [], says: 'show this', switch: true },
 } as const satisfies Record<string, Flag>
@@ -92,6 +104,7 @@ export function readConfig(argv: string[], env: NodeJS.ProcessEnv): Config {
     auditMonths: integer(problems, setting('audit-months'), 1, 1200),
     logLevel: oneOf(problems, setting('log-level'), ['debug', 'info', 'warn', 'error']) ?? 'info',
     seal: readSeal(problems, setting, dataDir),
+    cluster: readCluster(problems, setting),
   }
   if (!isLoopback(host) && !setting('tls-cert').text && !config.trustProxy)
     problems.push(
@@ -226,6 +239,20 @@ function readSeal(problems: string[], setting: (flag: FlagName) => Setting, data
     return { source, shares, threshold, sharesFile: file && resolve(file) }
   }
   return { source: 'file', path: resolve(setting('master-key-file').text ?? join(dataDir, 'master.key')) }
+}
+
+function readCluster(problems: string[], setting: (flag: FlagName) => Setting): ClusterChoice {
+  const given = setting('cluster')
+  const kind = oneOf(problems, given, ['embedded', 'kubeconfig', 'in-cluster']) ?? 'embedded'
+  const { name, text } = setting('kubeconfig')
+  if (kind === 'kubeconfig') {
+    if (text === undefined) problems.push(`${given.name} kubeconfig needs its file: --kubeconfig or KUBECONFIG`)
+    else if (text.includes(delimiter)) problems.push(`${name} must be one file, not a list of them`)
+    return { kind, path: resolve(text ?? '') }
+  }
+  // A KUBECONFIG that is there for kubectl names no cluster for us.
+  if (text !== undefined && name !== 'KUBECONFIG') problems.push(`${name} goes with --cluster kubeconfig`)
+  return { kind: kind === 'in-cluster' ? 'in-cluster' : 'embedded' }
 }
 
 function readTls(problems: string[], cert: Setting, key: Setting): Config['tls'] {

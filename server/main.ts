@@ -6,6 +6,7 @@ import { startAnnouncer } from './announce.ts'
 import { BootError } from './boot-error.ts'
 import { type Config, helpText, readConfig } from './config.ts'
 import type { Platform } from './context.ts'
+import { deliver } from './delivery/start.ts'
 import { startHousekeeping } from './housekeeping.ts'
 import { dashboardFolder, loadDashboard } from './http/dashboard.ts'
 import { createHttp } from './http/server.ts'
@@ -50,6 +51,7 @@ async function main(): Promise<void> {
   stops.push(() => announcer.close())
   const platform: Platform = { db, log, attempts: attemptsIn(db), keys, announcer }
   stops.push(startKeyWatch(platform))
+  stops.push(await deliver(platform, metrics.delivery, config, say))
   const { tls, publicUrl, trustProxy } = config
   const app = await createHttp(platform, metrics, {
     tls,

@@ -1,8 +1,9 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks'
-import { Gauge, type GaugeConfiguration, Histogram, Registry } from 'prom-client'
+import { Counter, Gauge, type GaugeConfiguration, Histogram, Registry } from 'prom-client'
 import type { Database } from '../store/database.ts'
 
 export type Metrics = ReturnType<typeof createMetrics>
+export type DeliveryMetrics = Metrics['delivery']
 
 export function createMetrics(db: Database) {
   const registry = new Registry()
@@ -44,5 +45,46 @@ export function createMetrics(db: Database) {
       this.set(process.memoryUsage.rss())
     },
   })
-  return { registry, requests, close: () => lag.disable() }
+  return { registry, requests, delivery: deliveryMetrics(registers), close: () => lag.disable() }
+}
+
+function deliveryMetrics(registers: Registry[]) {
+  const buckets = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300]
+  return {
+    savedToApplied: new Histogram({
+      name: 'satusky_delivery_saved_to_applied_seconds',
+      help: 'From the commit of a change until the cluster has all of its objects',
+      buckets,
+      registers,
+    }),
+    savedToLive: new Histogram({
+      name: 'satusky_delivery_saved_to_live_seconds',
+      help: 'From the commit of a change until every pod runs it',
+      buckets,
+      registers,
+    }),
+    rollouts: new Counter({
+      name: 'satusky_delivery_rollouts_total',
+      help: 'Rollouts that are over, by how they ended',
+      labelNames: ['state'],
+      registers,
+    }),
+    repairs: new Counter({
+      name: 'satusky_delivery_repairs_total',
+      help: 'Objects put back that someone had changed or deleted. Found by a watch, or only by the timer: that should stay flat',
+      labelNames: ['found'],
+      registers,
+    }),
+    kubernetesWrites: new Counter({
+      name: 'satusky_kubernetes_writes_total',
+      help: 'Writing requests to the cluster',
+      labelNames: ['verb', 'kind'],
+      registers,
+    }),
+    queue: new Gauge({
+      name: 'satusky_delivery_queue',
+      help: 'Apps that are due: waiting for a free hand',
+      registers,
+    }),
+  }
 }

@@ -12,6 +12,7 @@ import { inject } from 'vitest'
 import { startAnnouncer } from '../announce.ts'
 import type { Seal } from '../config.ts'
 import type { Platform } from '../context.ts'
+import { type Delivery, type DeliveryOptions, startDelivery } from '../delivery/loop.ts'
 import { startHousekeeping } from '../housekeeping.ts'
 import { dashboardFolder, loadDashboard } from '../http/dashboard.ts'
 import { createHttp, type HttpOptions } from '../http/server.ts'
@@ -19,13 +20,16 @@ import { attemptsIn } from '../identity/attempts.ts'
 import { type Bootstrap, bootstrap } from '../identity/bootstrap.ts'
 import { openKeyring } from '../keys/boot.ts'
 import { startKeyWatch } from '../keys/watch.ts'
-import { createMetrics } from '../observe/metrics.ts'
+import type { Kubernetes } from '../kubernetes/client.ts'
+import { createMetrics, type Metrics } from '../observe/metrics.ts'
 import { type Database, openDatabase } from '../store/database.ts'
-import { template, type TestDatabase } from './global-setup.ts'
+import { type TestDatabase, template } from './global-setup.ts'
 
 export type TestServer = Bootstrap & {
   db: Database
   platform: Platform
+  metrics: Metrics
+  delivery: Delivery | undefined
   /** the database's name, to start a second server on it */
   database: string
   /** what the server has logged so far */
@@ -36,6 +40,9 @@ export type TestServer = Bootstrap & {
   call(path: string, init?: CallInit): Promise<Answer>
   close(): Promise<void>
 }
+
+/** Without it a test server delivers nothing: its apps and rollouts stay as they were written. */
+export type TestDelivery = DeliveryOptions & { kubernetes: Kubernetes }
 
 export type Credential = { token: string } | { cookie: string }
 export type CallInit = {
@@ -53,9 +60,9 @@ export type Answer = { status: number; headers: Headers; text: string; body: any
  * forwarded headers, so that a test can come from an address of its own (`from`).
  */
 export async function startTestServer(
-  options: Partial<HttpOptions> & { database?: string; seal?: Seal } = {},
+  options: Partial<HttpOptions> & { database?: string; seal?: Seal; delivery?: TestDelivery } = {},
 ): Promise<TestServer> {
-  const { database: existing, seal = testSeal, ...http } = options
+  const { database: existing, seal = testSeal, delivery: deliverTo, ...http } = options
   const database = existing ?? (await newDatabase())
   const db = openDatabase({ ...inject('postgres'), database }, () => undefined)
   const lines: string[] = []
@@ -66,6 +73,7 @@ export async function startTestServer(
   const announcer = startAnnouncer(db, log)
   const platform: Platform = { db, log, attempts: attemptsIn(db), keys, announcer }
   const stopKeyWatch = startKeyWatch(platform, 500)
+  const delivery = deliverTo && startDelivery(platform, metrics.delivery, deliverTo.kubernetes, deliverTo)
   const app = await createHttp(platform, metrics, {
     trustProxy: true,
     dashboard: loadDashboard(dashboardFolder),
@@ -83,6 +91,8 @@ export async function startTestServer(
     ...first,
     db,
     platform,
+    metrics,
+    delivery,
     database,
     log: () => lines.join(''),
     call,
@@ -92,6 +102,7 @@ export async function startTestServer(
         return answer
       }),
     close: async () => {
+      await delivery?.close()
       await stopKeyWatch()
       stopHousekeeping()
       metrics.close()

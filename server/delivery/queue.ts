@@ -1,0 +1,120 @@
+import type { RolloutState } from '@1ctl/contract/rollouts'
+import type { ServiceReceipt } from '../apps/apps.ts'
+import type { FrozenService } from '../apps/releases.ts'
+import { type Database, execute, rows, statement } from '../store/database.ts'
+import type { AppAt, BagObject } from './desired.ts'
+
+/**
+ * Which apps are due, and who works on them. A claim is a lease: what a server that died had claimed is free again after a while. Nothing here
+ * is held during a call to the cluster.
+ */
+
+export const leaseSeconds = 30
+
+/** An app as it should be, with its open rollout. */
+export type DueApp = AppAt & {
+  claimed: string
+  tries: number
+  release: number
+  liveRelease: number | null
+  services: FrozenService[]
+  bags: Omit<BagObject, 'object'>[]
+  rollout: OpenRollout | null
+}
+export type OpenRollout = {
+  id: string
+  release: number
+  previous: number | null
+  state: RolloutState
+  onFailure: 'rollback' | 'keep'
+  services: ServiceReceipt[]
+  message: string | null
+}
+
+const claim = statement<{ id: string; due: string }>(
+  'delivery.claim',
+  `update apps set claimed_by = $1, claimed_until = now() + interval '${leaseSeconds} seconds'
+   where id in (
+     select id from apps where due_at <= now() and (claimed_until is null or claimed_until < now())
+     order by due_at limit $2 for no key update skip locked)
+   returning id, due_at as due`,
+)
+export const claimDue = (db: Database, me: string, count: number) => rows(db, claim, [me, count])
+
+const load = statement<Omit<DueApp, 'claimed'>>(
+  'delivery.load',
+  `select a.id, a.name, a.organization_id as "organizationId", a.vpc_id as "vpcId", v.namespace, a.tries, a.release,
+     a.live_release as "liveRelease", r.services,
+     (select coalesce(json_agg(json_build_object('id', s.id, 'name', s.name, 'version', b.version,
+        'scope', case when s.app is not null then 'app' when s.vpc_id is not null then 'vpc' else 'org' end,
+        'fingerprint', left(encode(sha256(convert_to(coalesce((
+           select string_agg(x.key || ' ' || encode(x.fingerprint, 'hex'), ',' order by x.key collate "C") from secret_values x
+           where x.secret_id = s.id and x.version <= b.version and (x.until is null or x.until > b.version)), '')
+           || s.id::text, 'UTF8')), 'hex'), 32))), '[]')
+      from release_bags b join secrets s on s.id = b.secret_id where b.app_id = a.id and b.release = a.release) as bags,
+     (select json_build_object('id', o.id, 'release', o.release, 'previous', o.previous_release, 'state', o.state,
+        'onFailure', o.on_failure, 'services', o.services, 'message', o.message)
+      from rollouts o where o.app_id = a.id and o.finished_at is null) as rollout
+   from apps a join vpcs v on v.id = a.vpc_id left join releases r on r.app_id = a.id and r.number = a.release
+   where a.id = any($1) and a.claimed_by = $2`,
+)
+/** As they are now: after the claim, so that whatever changes later finds them due again. */
+export async function loadClaimed(db: Database, me: string, claims: { id: string; due: string }[]): Promise<DueApp[]> {
+  const found = await rows(db, load, [claims.map(({ id }) => id), me])
+  const due = new Map(claims.map(({ id, due }) => [id, due]))
+  return found.map((app) => ({ ...app, services: app.services ?? [], claimed: due.get(app.id) ?? '' }))
+}
+
+// Made due again while we worked on it: it stays so, and its back-off begins anew.
+const release = statement(
+  'delivery.release',
+  `update apps set claimed_by = null, claimed_until = null,
+     tries = case when due_at is distinct from $3::timestamptz then 0 else $5 end,
+     due_at = case when due_at is distinct from $3::timestamptz then due_at else now() + $4::int * interval '1 millisecond' end
+   where id = $1 and claimed_by = $2`,
+)
+/** `nextMs`: when to look again if nothing happens; null: not by time. */
+export const releaseClaim = (
+  db: Database,
+  me: string,
+  app: { id: string; claimed: string },
+  nextMs: number | null,
+  tries: number,
+) => execute(db, release, [app.id, me, app.claimed, nextMs, tries])
+
+const renew = statement(
+  'delivery.renew',
+  `update apps set claimed_until = now() + interval '${leaseSeconds} seconds'
+   where id in (select id from apps where id = any($1) and claimed_by = $2 for no key update skip locked)`,
+)
+export const renewClaims = (db: Database, me: string, ids: string[]) => execute(db, renew, [ids, me])
+
+// In the order in which all who lock several apps lock them.
+const mark = statement<{ namespace: string; app: string }>(
+  'delivery.mark',
+  `with want as (select * from unnest($1::text[], $2::text[]) as w (namespace, app)),
+     found as (
+       select a.id from apps a join vpcs v on v.id = a.vpc_id
+       where a.release is not null and exists (select from want w where w.namespace = v.namespace and (w.app = '' or w.app = a.name))
+       order by a.id for no key update of a)
+   update apps set due_at = now() from found where apps.id = found.id`,
+)
+export const markDue = (db: Database, places: { namespace: string; app: string }[]) =>
+  execute(db, mark, [places.map(({ namespace }) => namespace), places.map(({ app }) => app)])
+
+const lockedInOrder = (condition: string) =>
+  `update apps set due_at = now() where id in (select id from apps a where ${condition} order by id for no key update)`
+const markAll = statement('delivery.markAll', lockedInOrder('release is not null'))
+export const markAllDue = (db: Database) => execute(db, markAll)
+
+const markWaiting = statement(
+  'delivery.markWaiting',
+  lockedInOrder(
+    `release is not null and (due_at > now() or exists (select from rollouts o where o.app_id = a.id and o.finished_at is null))`,
+  ),
+)
+/** Those whose back-off can end, because something happened that they may have waited for. */
+export const markWaitingDue = (db: Database) => execute(db, markWaiting)
+
+const due = statement<{ count: number }>('delivery.due', 'select count(*) as count from apps where due_at <= now()')
+export const countDue = async (db: Database) => (await rows(db, due))[0]?.count ?? 0
