@@ -49,6 +49,7 @@ const withEnv = (...env: object[]) => deployment('env', { env })
 const secrets: Step[] = [
   ['create', secretsIn, post(secret('one', { A: 'a' }))],
   ['create it again', secretsIn, post(secret('one', { A: 'a' }))],
+  ['create it again, with a mistake', secretsIn, post({ ...secret('one', { 'a b': 'x' }) })],
   ['read', secretAt('one')],
   ['read what is not there', secretAt('none')],
   ['in a namespace that is not there', '/api/v1/namespaces/none/secrets', post(secret('one', {}))],
@@ -276,6 +277,16 @@ const workloads: Step[] = [
     'a service with a bad name',
     '/api/v1/namespaces/default/services',
     post({ apiVersion: 'v1', kind: 'Service', metadata: { name: '1bad' }, spec: { ports: [{ port: 80 }] } }),
+  ],
+  [
+    'a service of an unknown type',
+    '/api/v1/namespaces/default/services',
+    post({
+      apiVersion: 'v1',
+      kind: 'Service',
+      metadata: { name: 'bad' },
+      spec: { type: 'Nonsense', ports: [{ port: 80 }] },
+    }),
   ],
   ['a namespace', '/api/v1/namespaces', post({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'team' } })],
   [

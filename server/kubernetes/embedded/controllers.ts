@@ -1,6 +1,6 @@
 import type { Logger } from 'pino'
 import { reconcileDeployment } from './deployments.ts'
-import { recordEvent } from './events.ts'
+import type { Events } from './events.ts'
 import { type Kind, kindAt, kindOf, kinds } from './kinds.ts'
 import { controllerOf, type Obj } from './objects.ts'
 import { createPods } from './pods.ts'
@@ -17,14 +17,14 @@ export type Control = {
   later: (object: Obj, ms: number) => void
   /** nothing to wait for any more */
   settled: (object: Obj) => void
-  event: (about: Obj, type: 'Normal' | 'Warning', reason: string, message: string, component: string) => void
+  event: Events['record']
 }
 
 /**
  * The controllers of the cluster: each looks at one object, compares, and takes the next step. They are woken by changes and by timers
  * that are set only while something is in transition, so a cluster at rest costs nothing.
  */
-export function startControllers(store: Store, log: Logger): { stop(): void } {
+export function startControllers(store: Store, events: Events, log: Logger): { stop(): void } {
   const due = new Set<string>()
   const timers = new Map<string, { timer: NodeJS.Timeout; at: number }>()
   let scheduled: NodeJS.Immediate | undefined
@@ -46,7 +46,7 @@ export function startControllers(store: Store, log: Logger): { stop(): void } {
       // A longer time than a timer can wait: it is looked at once more on the way.
       timers.set(key, { timer: setTimeout(wakeAgain, Math.min(ms, 2 ** 31 - 1)), at })
     },
-    event: (...about) => recordEvent(store, ...about),
+    event: events.record,
   }
 
   function clearTimer(key: string) {

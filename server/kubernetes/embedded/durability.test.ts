@@ -250,7 +250,7 @@ test('at rest it has no timer', async () => {
   const cluster = await startTestCluster()
   await cluster.call(deploymentsIn, { method: 'POST', body: deployment('web') })
   await until(() => isReady(cluster))
-  const watch = cluster.stream(`${podsIn}?watch=1&allowWatchBookmarks=true`)
+  const watch = cluster.stream(`${podsIn}?watch=1`)
   // The last write is on disk after a second.
   await sleep(1500)
   const left = timers()

@@ -9,7 +9,7 @@ import { writePrivate } from '../../private-file.ts'
 import { selfSigned } from './certificate.ts'
 import { startControllers } from './controllers.ts'
 import { gitVersion } from './discovery.ts'
-import { expireEvents } from './events.ts'
+import { createEvents } from './events.ts'
 import { handler } from './http.ts'
 import { kindOf } from './kinds.ts'
 import { sendLogs } from './logs.ts'
@@ -43,6 +43,7 @@ export async function startEmbeddedCluster({ dataDir, log, port }: Options): Pro
 
   const store = openStore(folder)
   addFirstObjects(store)
+  const events = createEvents(store)
   const { token, key, certificate } = identity
   const server: Server = createServer(
     { key, cert: certificate },
@@ -52,13 +53,13 @@ export async function startEmbeddedCluster({ dataDir, log, port }: Options): Pro
       log,
       address: () => `127.0.0.1:${(server.address() as AddressInfo).port}`,
       logs: (pod, query, response) => sendLogs(store, pod, query, response),
-      expireEvents: () => expireEvents(store),
+      expireEvents: events.expire,
     }),
   )
   // A client that keeps its connections should be the one to close them: otherwise it may write into one that has just ended.
   server.keepAliveTimeout = 120_000
   const listening = await listen(server, port ?? identity.port)
-  const controllers = startControllers(store, log)
+  const controllers = startControllers(store, events, log)
 
   const url = `https://127.0.0.1:${listening}`
   if (listening !== identity.port) writeIdentity(folder, { ...identity, port: listening })

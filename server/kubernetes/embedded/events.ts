@@ -3,7 +3,7 @@ import { type Obj, timestamp } from './objects.ts'
 import type { Store } from './store.ts'
 import { addOwn } from './write.ts'
 
-/** Events are kept for an hour, as in a real cluster, and not more than this many. */
+/** Events are kept for an hour, as in a real cluster, and not many more than this. */
 const keptMs = 3_600_000
 const eventsMax = 2_000
 
@@ -17,65 +17,57 @@ type Event = Obj & {
   lastTimestamp: string
 }
 
-/** A repeated event counts up, as those of the real controllers do. Never with a value in its message. */
-export function recordEvent(
-  store: Store,
-  about: Obj,
-  type: 'Normal' | 'Warning',
-  reason: string,
-  message: string,
-  component: string,
-): void {
-  const { namespace = 'default', name, uid, resourceVersion } = about.metadata
-  const now = timestamp()
-  const eventName = `${name}.${hashOf(uid + reason + message)}`
-  const known = store.get<Event>(events, namespace, eventName)
-  if (known) {
-    store.put(events, { ...known, count: known.count + 1, lastTimestamp: now })
-    return
-  }
-  expireEvents(store, eventsMax - 1)
-  const { apiVersion, kind } = about
-  // A namespace that is going takes no more.
-  if (store.get(kindOf('Namespace'), '', namespace)?.metadata.deletionTimestamp) return
-  addOwn(store, events, {
-    metadata: {
-      name: eventName,
-      namespace,
-    },
-    involvedObject: {
-      apiVersion,
-      kind,
-      name,
-      namespace,
-      uid,
-      resourceVersion,
-    },
-    type,
-    reason,
-    message,
-    count: 1,
-    firstTimestamp: now,
-    lastTimestamp: now,
-    eventTime: null,
-    source: {
-      component,
-      host: 'simulated',
-    },
-    reportingComponent: component,
-    reportingInstance: 'simulated',
-  })
+export type Events = {
+  record: (about: Obj, type: 'Normal' | 'Warning', reason: string, message: string, component: string) => void
+  /** Without a timer: called when somebody lists them, and now and then by `record`. */
+  expire: () => void
 }
 
-/** Without a timer: whoever adds or lists them calls this first. */
-export function expireEvents(store: Store, max = eventsMax): void {
-  const stored = store.list(events, '')
-  if (!stored.length) return
-  const oldest = timestamp(Date.now() - keptMs)
-  const all = store.trees<Event>(events, '').sort((a, b) => (lastOf(a) < lastOf(b) ? -1 : 1))
-  for (const [at, event] of all.entries())
-    if (at < all.length - max || lastOf(event) < oldest) store.remove(events, event)
+/** Events as the real controllers write them: one that repeats counts up. Never with a value in its message. */
+export function createEvents(store: Store): Events {
+  let added = 0
+  const expire = () => {
+    added = 0
+    const oldest = timestamp(Date.now() - keptMs)
+    const all = store.trees<Event>(events, '').sort((a, b) => (lastOf(a) < lastOf(b) ? -1 : 1))
+    for (const [at, event] of all.entries())
+      if (at < all.length - eventsMax || lastOf(event) < oldest) store.remove(events, event)
+  }
+  return {
+    expire,
+    record(about, type, reason, message, component) {
+      const { namespace = 'default', name, uid, resourceVersion } = about.metadata
+      const now = timestamp()
+      const eventName = `${name}.${hashOf(uid + reason + message)}`
+      const known = store.get<Event>(events, namespace, eventName)
+      if (known) {
+        store.put(events, { ...known, count: known.count + 1, lastTimestamp: now })
+        return
+      }
+      // A namespace that is going takes no more.
+      if (store.get(kindOf('Namespace'), '', namespace)?.metadata.deletionTimestamp) return
+      const { apiVersion, kind } = about
+      addOwn(store, events, {
+        metadata: { name: eventName, namespace },
+        involvedObject: { apiVersion, kind, name, namespace, uid, resourceVersion },
+        type,
+        reason,
+        message,
+        count: 1,
+        firstTimestamp: now,
+        lastTimestamp: now,
+        eventTime: null,
+        source: { component, host: 'simulated' },
+        reportingComponent: component,
+        reportingInstance: 'simulated',
+      })
+      if (++added >= sweepEvery) expire()
+    },
+  }
 }
+
+/** Looking through all of them for each new one would cost more than writing it. */
+const sweepEvery = 200
 
 const lastOf = ({ lastTimestamp, metadata }: Event) => lastTimestamp ?? metadata.creationTimestamp
 

@@ -14,7 +14,8 @@ export function sendLogs(store: Store, object: Obj, query: URLSearchParams, resp
   const isPrevious = query.get('previous') === 'true'
   const lines = linesOf(store, pod, container, status, isPrevious)
   const tail = query.get('tailLines')
-  const since = Date.now() - Number(query.get('sinceSeconds') ?? Infinity) * 1000
+  const sinceTime = Date.parse(query.get('sinceTime') ?? '') || 0
+  const since = Math.max(sinceTime, Date.now() - Number(query.get('sinceSeconds') ?? Infinity) * 1000)
   const recent = lines.filter(({ time }) => Date.parse(time) >= since)
   const chosen = tail === null ? recent : recent.slice(Math.max(0, recent.length - Number(tail)))
   const print = ({ time, text }: Line) => `${query.get('timestamps') === 'true' ? `${time} ` : ''}${text}\n`

@@ -323,9 +323,15 @@ function checkPodUpdate(pod: Obj, before: Obj, problems: Problem[]): void {
     )
 }
 
+const serviceTypes = ['ClusterIP', 'ExternalName', 'LoadBalancer', 'NodePort']
+
 function checkService({ spec = {} }: Obj, problems: Problem[], before?: Obj): void {
   const ports = (spec.ports ?? []) as { name?: string; port: number; protocol?: string }[]
   if (!ports.length && spec.clusterIP !== 'None' && spec.type !== 'ExternalName') problems.push(required('spec.ports'))
+  if (!serviceTypes.includes(String(spec.type)))
+    problems.push(
+      unsupported('spec.type', `${quoted(spec.type)}: supported values: ${serviceTypes.map(quoted).join(', ')}`),
+    )
   const names = new Set<string>()
   for (const [at, { name, port }] of ports.entries()) {
     if (!name && ports.length > 1) problems.push(required(`spec.ports[${at}].name`))

@@ -21,8 +21,10 @@ export type Watching = {
 const unreadBytesMax = 4 * 1024 * 1024
 /** A client that has seen nothing for so many versions is told how far it is, so that it need not list again after a break. */
 const bookmarkEvery = 100
+/** And as often as the real one: a client may take a longer silence for a connection that has died. */
+const bookmarkMs = 60_000
 
-/** Sends what changes until the client goes, the time is up, or the server stops. Costs no timer unless the client asks for one. */
+/** Sends what changes until the client goes, the time is up, or the server stops. */
 export function watch(store: Store, response: ServerResponse, options: Watching): void {
   const { kind, namespace, matches, from, bookmarks, timeoutSeconds, present } = options
   const past = from === undefined ? [] : store.since(from)
@@ -72,9 +74,11 @@ export function watch(store: Store, response: ServerResponse, options: Watching)
           if (bookmarks) bookmark()
           response.end()
         }, timeoutSeconds * 1000)
+  const steady = bookmarks ? setInterval(bookmark, bookmarkMs) : undefined
   response.on('close', () => {
     unfollow()
     clearTimeout(timer)
+    clearInterval(steady)
   })
 }
 

@@ -178,7 +178,6 @@ function checkName({ metadata }: Obj, name: string): void {
 function add(store: Store, kind: Kind, object: Obj, how: Writing, withShares: (object: Obj) => Obj): Obj {
   const { name, namespace = '' } = object.metadata
   if (namespace) checkNamespace(store, kind, namespace, name)
-  if (store.get(kind, namespace, name)) throw alreadyExists(kind, name)
   const { deletionTimestamp: _d, deletionGracePeriodSeconds: _g, ...metadata } = object.metadata
   object.metadata = { ...metadata, uid: randomUUID(), creationTimestamp: timestamp() }
   if (hasGeneration.has(kind.kind)) object.metadata.generation = 1
@@ -186,6 +185,7 @@ function add(store: Store, kind: Kind, object: Obj, how: Writing, withShares: (o
   dropEmpty(object, shapeOf(kind.kind))
   setDefaults(object)
   validate(kind, object)
+  if (store.get(kind, namespace, name)) throw alreadyExists(kind, name)
   const whole = complete(withShares(object), store)
   return how.dryRun ? whole : store.put(kind, whole)
 }
