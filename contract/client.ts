@@ -7,7 +7,7 @@ export const apiBase = '/v1/cli'
 
 /** `client.tokenCreate({ name: 'ci' })`: one method per route, its types those of the contract. */
 export type Client = {
-  [K in keyof ApiContract]: (
+  [K in keyof ApiContract as ApiContract[K] extends { stream: string } ? never : K]: (
     ...input: {} extends Request<ApiContract[K]>
       ? [Request<ApiContract[K]>?, CallOptions?]
       : [Request<ApiContract[K]>, CallOptions?]

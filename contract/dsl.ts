@@ -19,6 +19,8 @@ export type Route = {
   query?: z.ZodObject
   body?: z.ZodObject
   output: z.ZodType
+  /** answered bit by bit in this content type, until the client goes away: not for the typed client */
+  stream?: 'text/event-stream' | 'text/plain'
   /** 200 unless said otherwise */
   status?: 201 | 202
   /** its own refusals, beside `commonErrors` */

@@ -2,6 +2,7 @@ import { apps } from './apps.ts'
 import { audit } from './audit.ts'
 import { auth } from './auth.ts'
 import type { Contract } from './dsl.ts'
+import { events } from './events.ts'
 import { keys } from './keys.ts'
 import { organizations } from './organizations.ts'
 import { rollouts } from './rollouts.ts'
@@ -20,6 +21,7 @@ export const contract = {
   ...secrets,
   ...apps,
   ...rollouts,
+  ...events,
   ...keys,
   ...audit,
 } satisfies Contract

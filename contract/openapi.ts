@@ -75,7 +75,7 @@ function operation(name: string, route: Route) {
     responses: {
       [route.status ?? 200]: {
         description: 'done',
-        content: { 'application/json': { schema: jsonSchema(route.output, 'output') } },
+        content: { [route.stream ?? 'application/json']: { schema: jsonSchema(route.output, 'output') } },
       },
       ...refusals(route),
     },

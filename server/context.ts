@@ -63,6 +63,8 @@ export type RequestFacts = {
   /** the key a POST was sent with, and what it is for: endpoint and object */
   idempotency: { key: string; of: string } | undefined
   ifMatch: string | undefined
+  /** of a route that streams: the client went away, or the server stops */
+  ended: AbortSignal | undefined
 }
 
 /** What a handler may set beside its output. */
@@ -76,5 +78,5 @@ export type Api = {
   [K in keyof ApiContract]: (
     ctx: Ctx<ApiContract[K]['access']>,
     input: Input<ApiContract[K]>,
-  ) => Promise<Output<ApiContract[K]>>
+  ) => Promise<ApiContract[K] extends { stream: string } ? AsyncIterable<string> : Output<ApiContract[K]>>
 }

@@ -49,6 +49,7 @@ const mayCall: Record<string, string> = {
   secretVerify: 'a developer, a token with secrets:write; limited tokens too',
   secretDiff: 'a developer, a token with secrets:write; limited tokens too',
   secretUsage: 'a viewer, a token with read; limited tokens too',
+  eventStream: 'a viewer, a token with read',
   secretDeploy: 'a developer, a token with secrets:write; limited tokens too',
   deploy: 'a developer, a token with deploy; limited tokens too',
   appList: 'a viewer, a token with read; limited tokens too',

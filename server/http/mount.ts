@@ -1,3 +1,4 @@
+import { Readable } from 'node:stream'
 import { type ApiContract, apiBase, contract, type Route } from '@1ctl/contract'
 import type { Problem } from '@1ctl/contract/errors'
 import { decodeId } from '@1ctl/contract/ids'
@@ -35,26 +36,38 @@ export function mount(
   implementation: Implementation,
   publicUrl: string | undefined,
 ) {
+  const stopping = new AbortController()
+  app.addHook('preClose', (done) => {
+    stopping.abort()
+    done()
+  })
   for (const [name, route] of Object.entries(contract) as [keyof ApiContract, Route][]) {
     const implemented = implementation[name] as unknown as Handler | AnyView
     app.route({
       method: route.method,
       url: apiBase + route.path.replaceAll(/\{(\w+)\}/g, ':$1'),
       // Only for the answer: what the contract does not list does not leave the server.
-      schema: { response: { '2xx': jsonSchema(route.output, 'output') } },
+      ...(route.stream ? {} : { schema: { response: { '2xx': jsonSchema(route.output, 'output') } } }),
       config: { name },
-      handler: (request, reply) => serve(platform, { name, route, implemented, publicUrl }, request, reply),
+      handler: (request, reply) =>
+        serve(platform, { name, route, implemented, publicUrl, stopping: stopping.signal }, request, reply),
     })
   }
 }
 
 type Handler = (ctx: Ctx, input: unknown) => Promise<object>
 type AnyView = View<keyof ApiContract>
-type Mounted = { name: string; route: Route; implemented: Handler | AnyView; publicUrl: string | undefined }
+type Mounted = {
+  name: string
+  route: Route
+  implemented: Handler | AnyView
+  publicUrl: string | undefined
+  stopping: AbortSignal
+}
 
 async function serve(platform: Platform, mounted: Mounted, request: FastifyRequest, reply: FastifyReply) {
   const { route, implemented } = mounted
-  const facts = factsOf(request, mounted)
+  const facts = factsOf(request, mounted, reply)
   const answer: AnswerParts = {}
   let caller: Caller | null = null
   try {
@@ -84,14 +97,21 @@ async function serve(platform: Platform, mounted: Mounted, request: FastifyReque
     reply.code(answer.status ?? route.status ?? 200)
     if (answer.etag) reply.header('etag', answer.etag)
     if (answer.cookie) reply.header('set-cookie', answer.cookie)
-    return output
+    if (!route.stream) return output
+    // `x-accel-buffering` tells proxies not to keep it back.
+    reply.type(`${route.stream}; charset=utf-8`).header('x-accel-buffering', 'no')
+    return await reply.send(Readable.from(output as AsyncIterable<string>))
   } catch (error) {
     if (error instanceof Refusal && isAudited(error)) await auditRefusal(platform, caller, facts, request, error)
     throw error
   }
 }
 
-function factsOf(request: FastifyRequest, { name, route, publicUrl }: Mounted): RequestFacts {
+function factsOf(
+  request: FastifyRequest,
+  { name, route, publicUrl, stopping }: Mounted,
+  reply: FastifyReply,
+): RequestFacts {
   const key = route.method === 'POST' ? request.headers['idempotency-key'] : undefined
   return {
     id: request.id,
@@ -104,7 +124,14 @@ function factsOf(request: FastifyRequest, { name, route, publicUrl }: Mounted): 
         ? { key, of: `${name} ${hashOf(request.url).toString('base64url')}` }
         : undefined,
     ifMatch: request.headers['if-match'],
+    ended: route.stream ? AbortSignal.any([stopping, closeOf(reply)]) : undefined,
   }
+}
+
+function closeOf({ raw }: FastifyReply): AbortSignal {
+  const gone = new AbortController()
+  raw.once('close', () => gone.abort())
+  return gone.signal
 }
 
 /** The input, or why it is none; for a view also the parameters of its statement. */

@@ -41,6 +41,7 @@ async function requireOperator(platform: Platform, request: FastifyRequest): Pro
     secure: false,
     idempotency: undefined,
     ifMatch: undefined,
+    ended: undefined,
   }
   const caller = await settle(platform, credential, await findCaller(platform.db, credential), facts, request)
   admit(platform, { access: 'operator' }, caller, { request: facts, answer: {} })

@@ -127,6 +127,13 @@ export async function newDatabase(): Promise<string> {
   return database
 }
 
+async function beginningOf(answer: Response): Promise<string> {
+  const reader = answer.body?.getReader()
+  const chunk = await reader?.read()
+  await reader?.cancel()
+  return Buffer.from(chunk?.value ?? []).toString()
+}
+
 async function send(url: string, { method, body, headers = {}, as, from }: CallInit): Promise<Answer> {
   const answer = await fetch(url, {
     method: method ?? (body === undefined ? 'GET' : 'POST'),
@@ -141,7 +148,9 @@ async function send(url: string, { method, body, headers = {}, as, from }: CallI
     },
     ...(body === undefined ? {} : { body: typeof body === 'string' ? body : JSON.stringify(body) }),
   })
-  const text = await answer.text()
+  // What does not end is looked at as it begins.
+  const isEndless = answer.headers.get('content-type')?.startsWith('text/event-stream')
+  const text = isEndless ? await beginningOf(answer) : await answer.text()
   return { status: answer.status, headers: answer.headers, text, body: parse(text) }
 }
 
