@@ -15,6 +15,8 @@ export type Control = {
   store: Store
   /** look at this object again after a while */
   later: (object: Obj, ms: number) => void
+  /** the objects that this one controls */
+  controlledBy: <T extends Obj>(kind: Kind, owner: Obj) => T[]
   /** nothing to wait for any more */
   settled: (object: Obj) => void
   event: Events['record']
@@ -30,8 +32,17 @@ export function startControllers(store: Store, events: Events, log: Logger): { s
   let scheduled: NodeJS.Immediate | undefined
   let stopped = false
 
+  const owners = new Set<string>()
+  // By the id of a controller. Looking for its id in all objects of the namespace took half of the time of many rollouts.
+  const controlled = new Map<string, Set<string>>()
+
   const control: Control = {
     store,
+    controlledBy: <T extends Obj>(kind: Kind, { metadata: { uid, namespace = '' } }: Obj) =>
+      [...(controlled.get(uid) ?? [])]
+        .filter((key) => key.startsWith(keyOf(kind, namespace, '')))
+        .flatMap((key) => store.get<T>(kind, namespace, key.split(' ')[3]!) ?? [])
+        .filter((object) => controllerOf(object)?.uid === uid),
     settled: (object) => clearTimer(keyOfObject(object)),
     later(object, ms) {
       const key = keyOfObject(object)
@@ -93,22 +104,26 @@ export function startControllers(store: Store, events: Events, log: Logger): { s
     }
   }
 
-  const owners = new Set<string>()
   function follow({ kind, before, after, removed }: Change) {
     const stored = after ?? removed!
     wake(kind, stored.namespace, stored.name)
-    noteOwners(after)
+    noteOwners(kind, after)
     for (const owned of kind.kind === 'Pod' || kind.kind === 'ReplicaSet' ? [before, after] : []) wakeController(owned)
     if (kind.kind === 'Secret' || kind.kind === 'ConfigMap') pods.wakeWaiting(stored.namespace)
     if (!removed) return
     if (kind.kind === 'Pod') pods.forget(treeOf(removed).metadata.uid)
     if (stored.namespace) wake(kindOf('Namespace'), '', stored.namespace)
-    if (owners.size) collect(treeOf(removed))
+    if (owners.size) collect(kind, treeOf(removed))
   }
 
-  function noteOwners(stored: Stored | undefined) {
+  function noteOwners(kind: Kind, stored: Stored | undefined) {
     if (!stored?.body.includes('"ownerReferences"')) return
-    for (const { uid } of treeOf(stored).metadata.ownerReferences ?? []) owners.add(uid)
+    const object = treeOf(stored)
+    for (const { uid } of object.metadata.ownerReferences ?? []) owners.add(uid)
+    const controller = controllerOf(object)?.uid
+    if (controller === undefined) return
+    const keys = controlled.get(controller) ?? new Set()
+    controlled.set(controller, keys.add(keyOf(kind, stored.namespace, stored.name)))
   }
 
   function wakeController(stored: Stored | undefined) {
@@ -118,7 +133,10 @@ export function startControllers(store: Store, events: Events, log: Logger): { s
   }
 
   /** What only the removed object owned goes with it. */
-  function collect({ metadata: { uid, namespace = '' } }: Obj) {
+  function collect(kind: Kind, removed: Obj) {
+    const { uid, namespace = '', name } = removed.metadata
+    controlled.get(controllerOf(removed)?.uid ?? '')?.delete(keyOf(kind, namespace, name))
+    controlled.delete(uid)
     if (!owners.delete(uid)) return
     for (const { kind, object } of dependentsOf(store, uid, namespace)) {
       const { metadata } = object
@@ -132,7 +150,7 @@ export function startControllers(store: Store, events: Events, log: Logger): { s
   const unfollow = store.follow(follow)
   for (const kind of kinds)
     for (const stored of store.list(kind, '')) {
-      noteOwners(stored)
+      noteOwners(kind, stored)
       wake(kind, stored.namespace, stored.name)
     }
 
@@ -166,16 +184,6 @@ function reconcileNamespace(store: Store, space: Obj): void {
   for (const kind of kinds.filter((kind) => kind.namespaced))
     for (const stored of store.list(kind, name)) if (!remove(store, kind, name, stored.name).gone) left++
   if (!left && !space.metadata.finalizers?.length) store.remove(kindOf('Namespace'), space)
-}
-
-/** The objects that this one controls. Their bytes hold its id, so most others need not be read. */
-export function controlledBy<T extends Obj>(store: Store, kind: Kind, owner: Obj): T[] {
-  const { uid, namespace = '' } = owner.metadata
-  return store
-    .list(kind, namespace)
-    .filter(({ body }) => body.includes(uid))
-    .map((stored) => treeOf<T>(stored))
-    .filter((object) => controllerOf(object)?.uid === uid)
 }
 
 /** The reference that makes `owner` the controller of another object. */

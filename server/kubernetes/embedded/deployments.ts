@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util'
-import { type Control, controlledBy, referenceTo } from './controllers.ts'
+import { type Control, referenceTo } from './controllers.ts'
 import { hashOf } from './events.ts'
 import { kindOf } from './kinds.ts'
 import { type Condition, type Deployment, type Obj, type Pod, type ReplicaSet, timestamp } from './objects.ts'
@@ -17,10 +17,13 @@ const hashLabel = 'pod-template-hash'
 /** One step towards all pods running the template of now, within what may be missing and what may be too many; see `kubectl rollout`. */
 export function reconcileDeployment(control: Control, found: Deployment): void {
   if (found.metadata.deletionTimestamp) return
-  const { store } = control
-  adopt(control, found)
-  const owned = controlledBy<ReplicaSet>(store, sets, found).sort(byAge)
-  const known = owned.find((set) => hasTemplate(set, found))
+  const isWanted = (set: ReplicaSet) => hasTemplate(set, found)
+  let owned = control.controlledBy<ReplicaSet>(sets, found).sort(byAge)
+  if (!owned.some(isWanted)) {
+    adopt(control, found)
+    owned = control.controlledBy<ReplicaSet>(sets, found).sort(byAge)
+  }
+  const known = owned.find(isWanted)
   const old = owned.filter((set) => set !== known)
   if (found.spec.paused) {
     if (known) scale(control, found, known, found.spec.replicas)
@@ -161,7 +164,7 @@ function limitsOf({ spec: { replicas, strategy } }: Deployment) {
 
 function recreate(control: Control, deployment: Deployment, current: ReplicaSet, old: ReplicaSet[]): void {
   for (const set of old) scale(control, deployment, set, 0)
-  const isLeft = old.some((set) => controlledBy<Pod>(control.store, kindOf('Pod'), set).length > 0)
+  const isLeft = old.some((set) => control.controlledBy<Pod>(kindOf('Pod'), set).length > 0)
   if (isLeft) control.later(deployment, 100)
   else scale(control, deployment, current, deployment.spec.replicas)
 }

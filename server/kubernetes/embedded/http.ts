@@ -4,6 +4,7 @@ import type { Logger } from 'pino'
 import { discovery } from './discovery.ts'
 import { type Kind, kindAt, kindOf } from './kinds.ts'
 import { isTree, type Obj, type Tree } from './objects.ts'
+import { notice } from './pods.ts'
 import { type DeleteOptions, remove } from './remove.ts'
 import { fieldMatcher, labelMatcher, type Matches } from './selectors.ts'
 import { ApiError, badRequest, invalid, notFound, statusOf } from './status.ts'
@@ -104,6 +105,8 @@ function targetOf(path: string): Target {
   const [plural = '', name, subresource, ...more] = steps
   const kind = kindAt(group, plural)
   if (!kind || more.length) throw noSuchPath()
+  if (kind.kind === 'Pod' && /^(exec|attach|portforward|proxy)$/.test(subresource ?? ''))
+    throw new ApiError(405, 'MethodNotAllowed', `${notice}, so there is nothing to connect to`)
   // Objects of all namespaces can be listed, one of them only in its own.
   const isPlaced = kind.namespaced ? isInside || !name : !isInside
   if (!isPlaced || (subresource && !Object.hasOwn(kind.subresources, subresource))) throw noSuchPath()

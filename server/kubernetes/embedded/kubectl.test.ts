@@ -58,6 +58,7 @@ describe('the real kubectl', needs('kubectl'), () => {
     expect(logs).toMatch(/^This pod is simulated by 1ctl: no container runs here\.\n/)
     expect(logs).toContain('A, KEY')
     expect(logs).not.toContain('quiet')
+    await expect(kubectl('exec', 'deploy/web', '--', 'env')).rejects.toThrow('no container runs here')
     await expect(kubectl('logs', 'deploy/web', '--previous')).rejects.toThrow(/previous terminated container/)
   })
 

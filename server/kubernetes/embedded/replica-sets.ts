@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util'
-import { type Control, controlledBy, referenceTo } from './controllers.ts'
+import { type Control, referenceTo } from './controllers.ts'
 import { kindOf } from './kinds.ts'
 import type { Obj, Pod, PodTemplate, ReplicaSet } from './objects.ts'
 import { remove } from './remove.ts'
@@ -13,7 +13,7 @@ const component = 'replicaset-controller'
 export function reconcileReplicaSet(control: Control, set: ReplicaSet): void {
   const { store, event } = control
   if (set.metadata.deletionTimestamp) return
-  let active = controlledBy<Pod>(store, pods, set).filter(isActive)
+  let active = control.controlledBy<Pod>(pods, set).filter(isActive)
   const missing = set.spec.replicas - active.length
   for (let n = 0; n < missing; n++) {
     const pod = addPod(control, set, set.metadata.name + '-' + randomName(), set.spec.template)

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util'
-import { type Control, controlledBy } from './controllers.ts'
+import type { Control } from './controllers.ts'
 import { hashOf } from './events.ts'
 import { kindOf } from './kinds.ts'
 import type { Pod, PodTemplate, StatefulSet } from './objects.ts'
@@ -21,7 +21,7 @@ export function reconcileStatefulSet(control: Control, set: StatefulSet): void {
   const { replicas, template, podManagementPolicy, updateStrategy } = set.spec
   const revision = `${name}-${hashOf(JSON.stringify(template)).slice(0, 10)}`
   const numberOf = (pod: Pod) => Number(pod.metadata.name.slice(name.length + 1))
-  const there = controlledBy<Pod>(store, pods, set).sort((a, b) => numberOf(a) - numberOf(b))
+  const there = control.controlledBy<Pod>(pods, set).sort((a, b) => numberOf(a) - numberOf(b))
   const isOneByOne = podManagementPolicy !== 'Parallel'
   const drop = (pod: Pod) => {
     remove(store, pods, namespace, pod.metadata.name)
@@ -64,7 +64,7 @@ export function reconcileStatefulSet(control: Control, set: StatefulSet): void {
     if (stale && !blocks) drop(stale)
   }
 
-  const alive = controlledBy<Pod>(store, pods, set).filter(({ metadata }) => !metadata.deletionTimestamp)
+  const alive = control.controlledBy<Pod>(pods, set).filter(({ metadata }) => !metadata.deletionTimestamp)
   const updated = alive.filter(({ metadata }) => metadata.labels?.[revisionLabel] === revision).length
   const { fullyLabeledReplicas: _, ...counts } = countsOf(control, set, alive)
   const isDone = updated === replicas && alive.length === replicas && counts.readyReplicas === (replicas || undefined)
