@@ -5,6 +5,7 @@ import { discovery } from './discovery.ts'
 import { type Kind, kindAt, kindOf } from './kinds.ts'
 import { isTree, type Obj, type Tree } from './objects.ts'
 import { notice } from './pods.ts'
+import { fromProtobuf } from './protobuf.ts'
 import { type DeleteOptions, remove } from './remove.ts'
 import { fieldMatcher, labelMatcher, type Matches } from './selectors.ts'
 import { ApiError, badRequest, invalid, notFound, statusOf } from './status.ts'
@@ -127,6 +128,7 @@ async function readBody(message: IncomingMessage): Promise<unknown> {
   }
   if (!bytes) return undefined
   const type = mediaType(message.headers['content-type'])
+  if (type === 'application/vnd.kubernetes.protobuf') return fromProtobuf(Buffer.concat(chunks))
   if (type && !/json$|^application\/apply-patch\+yaml$/.test(type))
     throw new ApiError(
       415,

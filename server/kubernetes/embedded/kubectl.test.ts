@@ -122,6 +122,35 @@ describe('the real kubectl', needs('kubectl'), () => {
     await expect(kubectl('delete', 'ns', 'kube-system')).rejects.toThrow('this namespace may not be deleted')
   })
 
+  test('create makes objects without a file, also those it sends in binary', async () => {
+    const { kubectl } = await startTestCluster()
+    await kubectl('create', 'namespace', 'team')
+    const secretOf = [
+      'create',
+      'secret',
+      'generic',
+      'keys',
+      '--from-literal=A=a b',
+      '--from-literal=EMPTY=',
+      '-n',
+      'team',
+    ]
+    expect(await kubectl(...secretOf)).toBe('secret/keys created\n')
+    await expect(kubectl(...secretOf)).rejects.toThrow('secrets "keys" already exists')
+    const { data, type } = JSON.parse(await kubectl('get', 'secret', 'keys', '-n', 'team', '-o', 'json'))
+    expect([data, type]).toEqual([{ A: Buffer.from('a b').toString('base64'), EMPTY: '' }, 'Opaque'])
+    await kubectl('create', 'configmap', 'settings', '--from-literal=LOG=debug')
+    expect(await kubectl('get', 'cm', 'settings', '-o', 'jsonpath={.data.LOG}')).toBe('debug')
+    await kubectl('create', 'deployment', 'web', '--image=nginx:1.27', '--replicas=0', '--port=80')
+    expect(await kubectl('get', 'deploy', 'web', '-o', 'jsonpath={.spec.replicas}')).toBe('0')
+    await kubectl('create', 'serviceaccount', 'robot')
+    await kubectl('run', 'one', '--image=nginx:1.27')
+    await kubectl('wait', '--for=condition=Ready', 'pod/one', '--timeout=10s')
+    await expect(kubectl('create', 'quota', 'q', '--hard=pods=1')).rejects.toThrow(
+      'send JSON, as kubectl apply -f does',
+    )
+  })
+
   test('wait, label and annotate work', async () => {
     const { kubectl } = await started()
     await kubectl('wait', '--for=condition=Available', 'deploy/web', '--timeout=10s')

@@ -26,6 +26,7 @@ export function sendLogs(store: Store, object: Obj, query: URLSearchParams, resp
     response.end(limit > 0 ? text.slice(0, limit) : text)
     return
   }
+  response.on('error', () => undefined)
   response.flushHeaders()
   response.write(text)
   follow(store, pod, container, lines.length, print, response)

@@ -1,5 +1,7 @@
+import { once } from 'node:events'
 import { readFileSync, statSync } from 'node:fs'
 import { Agent, request } from 'node:https'
+import { connect as connectTls } from 'node:tls'
 import { describe, expect, test } from 'vitest'
 import {
   apply,
@@ -277,6 +279,24 @@ describe('watches', () => {
     const last = JSON.parse(lines.at(-1)!).object.metadata.resourceVersion
     expect(cluster.stream(`${secretsIn}?watch=1&resourceVersion=${last}`).lines).toEqual([])
   })
+})
+
+test('a client that watches and does not read is let go, and everyone else is served', async () => {
+  const cluster = await startTestCluster()
+  const { hostname, port } = new URL(cluster.url)
+  const socket = connectTls({ host: hostname, port: Number(port), ca: cluster.certificate })
+  await once(socket, 'secureConnect')
+  const ended = once(socket, 'close')
+  socket.on('error', () => undefined)
+  socket.pause()
+  socket.write(`GET ${secretsIn}?watch=1 HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer ${cluster.token}\r\n\r\n`)
+  for (let n = 0; n < 30; n++) {
+    const body = secret('large', { A: 'x'.repeat(700_000) }, { metadata: { name: 'large', labels: { n: String(n) } } })
+    await cluster.call(`${secretsIn}/large?fieldManager=1ctl`, { method: 'PATCH', type: apply, body })
+  }
+  socket.resume()
+  await ended
+  expect((await cluster.call(`${secretsIn}/large`)).body.metadata.labels.n).toBe('29')
 })
 
 test('a dry run answers as if, and changes nothing', async () => {

@@ -36,6 +36,7 @@ export function watch(store: Store, response: ServerResponse, options: Watching)
 
   let told = from ?? store.version()
   const write = (type: string, object: string) => {
+    if (response.destroyed) return
     response.write(`{"type":"${type}","object":${object}}\n`)
     if (response.writableLength > unreadBytesMax) response.destroy()
   }
@@ -63,6 +64,8 @@ export function watch(store: Store, response: ServerResponse, options: Watching)
     if (bookmarks && version - told >= bookmarkEvery) bookmark()
   }
 
+  // Of a client that went while it was written to; `close` follows.
+  response.on('error', () => undefined)
   response.flushHeaders()
   if (from === undefined) for (const stored of store.list(kind, namespace)) if (fits(stored)) tell('ADDED', stored)
   for (const change of past) follow(change)
