@@ -16,8 +16,12 @@ export type Cluster = {
   readonly picture: Picture
   /** why nothing can be done now; undefined while it can */
   readonly away: string | undefined
+  /** false until it has answered, or failed to, for the first time */
+  readonly isKnown: boolean
   /** resolves when the Secrets of a namespace are in the picture; throws what keeps us from reading them */
   secretsKnown(namespace: string): Promise<void>
+  /** Two apps that need the same object at the same time make it once. */
+  once(what: string, work: () => Promise<void>): Promise<void>
   create<K extends Watched>(manifest: Manifest<K>): Promise<void>
   /** `force`: an object that is ours becomes as we want it. Otherwise one that another made meanwhile is a Conflict. */
   apply<K extends Watched>(manifest: Manifest<K>, force: boolean): Promise<void>
@@ -78,6 +82,7 @@ export function openCluster(
   const everything = new AbortController()
   const secretsOf = new Map<string, { known: Promise<void>; stop: () => void; again: () => void }>()
   let away: string | undefined = 'The cluster was not reached yet.'
+  let isKnown = false
 
   const tell = (cause: Cause, { kind, metadata }: Pick<Seen, 'kind' | 'metadata'>) => {
     if (kind === 'Namespace') changed(cause, metadata.name)
@@ -150,6 +155,7 @@ export function openCluster(
       (error) => {
         waiting.add(kind)
         away = wordsOf(error)
+        isKnown = true
         log.warn({ kind }, 'the cluster is away')
         changed('watch')
       },
@@ -157,6 +163,7 @@ export function openCluster(
         waiting.delete(kind)
         if (waiting.size > 0 || away === undefined) return
         away = undefined
+        isKnown = true
         changed('back')
       },
     )
@@ -192,6 +199,7 @@ export function openCluster(
     for (const tracker of [...trackers, ...secretsOf.values()]) tracker.again()
   }, resyncMs).unref()
 
+  const underWay = new Map<string, Promise<void>>()
   const count = (verb: string, kind: Kind) => metrics.kubernetesWrites.inc({ verb, kind })
   const wrote = (manifest: Manifest<Watched>, metadata: Metadata) => {
     const { kind } = manifest
@@ -212,9 +220,19 @@ export function openCluster(
     get away() {
       return away
     },
+    get isKnown() {
+      return isKnown
+    },
     async secretsKnown(namespace) {
       followSecrets(namespace)
       await secretsOf.get(namespace)?.known
+    },
+    once(what, work) {
+      const running = underWay.get(what)
+      if (running) return running
+      const begun = work().finally(() => underWay.delete(what))
+      underWay.set(what, begun)
+      return begun
     },
     async create(manifest) {
       count('create', manifest.kind)

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { beforeAll, describe, expect, test } from 'vitest'
 import type { TestServer } from '../testing/server.ts'
 import { deployed, embeddedPlace, eventually, receipt, startDelivering, writesOf } from './testing.ts'
 
@@ -14,7 +14,6 @@ beforeAll(async () => {
     await place.stop()
   }
 })
-afterAll(() => undefined)
 
 describe('a deploy', () => {
   test('brings the secret and the pods, and its receipt ends live', async () => {

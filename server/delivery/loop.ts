@@ -8,6 +8,7 @@ import type { DeliveryMetrics } from '../observe/metrics.ts'
 import { Refusal } from '../refusal.ts'
 import { rows, sqlState, statement } from '../store/database.ts'
 import { type Cause, openCluster, wordsOf } from './cluster.ts'
+import { carryOutDepartures, findOrphans } from './departures.ts'
 import { IncompleteRelease, type Timing, timing, type Workload } from './desired.ts'
 import { explain } from './explain.ts'
 import { type Patience, patience, type ServiceState, serviceState } from './observe.ts'
@@ -69,6 +70,7 @@ export function startDelivery(
   let areWaitingDue = false
   let isStopped = false
   let pumping: Promise<void> | undefined
+  let departing: Promise<unknown> | undefined
   let isAskedAgain = false
 
   const cluster = openCluster(
@@ -89,7 +91,7 @@ export function startDelivery(
   )
 
   function wake() {
-    if (isStopped) return
+    if (isStopped || !cluster.isKnown) return
     if (pumping) {
       isAskedAgain = true
       return
@@ -119,19 +121,37 @@ export function startDelivery(
   }
 
   async function tellNews() {
-    if (isAllDue) {
-      isAllDue = false
-      news.clear()
-      await markAllDue(db).catch(rethrowAfter(() => (isAllDue = true)))
-    }
     if (areWaitingDue) {
       areWaitingDue = false
       await markWaitingDue(db).catch(rethrowAfter(() => (areWaitingDue = true)))
     }
+    if (isAllDue && cluster.away === undefined) {
+      isAllDue = false
+      news.clear()
+      const all = await markAllDue(db).catch(rethrowAfter(() => (isAllDue = true)))
+      await findOrphans(db, cluster, new Set(all.map(({ id }) => id)), undefined)
+    }
     if (news.size === 0) return
     const places = [...news.values()]
     news.clear()
-    await markDue(db, places).catch(rethrowAfter(() => (isAllDue = true)))
+    const marked = await markDue(db, places).catch(rethrowAfter(() => (isAllDue = true)))
+    const namespaces = new Set(places.map(({ namespace }) => namespace))
+    if (marked.length < places.length) await findOrphans(db, cluster, await knownApps(), namespaces)
+  }
+
+  const knownApps = async () => new Set((await rows(db, allApps)).map(({ id }) => id))
+
+  /** Beside the apps: what was deleted. */
+  function depart() {
+    if (departing || isStopped) return
+    departing = carryOutDepartures(db, cluster, log)
+      .catch(
+        (error: unknown) => void log.warn({ code: sqlState(error), err: nameOf(error) }, 'departures not looked at'),
+      )
+      .finally(() => (departing = undefined))
+      .then((isMore) => {
+        if (isMore && !isStopped) setTimeout(depart, 260).unref()
+      })
   }
 
   function begin() {
@@ -241,8 +261,12 @@ export function startDelivery(
     // Whatever was missed: an unseal, say, for which rollouts wait.
     if (announcement === null) areWaitingDue = true
     if (announcement === null || ['app', 'rollout', 'secret', 'wave'].includes(announcement.noun)) wake()
+    if (announcement === null || ['app', 'vpc', 'organization'].includes(announcement.noun)) depart()
   })
-  const tick = setInterval(wake, tickMs).unref()
+  const tick = setInterval(() => {
+    wake()
+    depart()
+  }, tickMs).unref()
   const renewing = setInterval(
     () => {
       const ids = [...working.keys(), ...waiting.map(({ id }) => id)]
@@ -269,6 +293,7 @@ export function startDelivery(
     async close() {
       stop()
       await pumping
+      await departing
       await Promise.all(working.values())
       await Promise.all(waiting.splice(0).map((app) => releaseClaim(db, me, app, 0, app.tries).catch(() => undefined)))
       kubernetes.close()
@@ -283,7 +308,7 @@ export function startDelivery(
 
 /** While a rollout is on its way: what matters happens by events, this is for what is judged by time. */
 const openLookMs = 2_000
-const repairsMax = 5
+const repairsMax = 10
 const quarrelMs = 60_000
 
 /** Half of it by chance, so that many that failed together do not come back together. */
@@ -303,6 +328,7 @@ const deploymentOf = (workloads: Workload[], service: string): Workload => {
   return found
 }
 
+const allApps = statement<{ id: string }>('delivery.apps', 'select id from apps')
 const pinned = statement<{ pin: string }>(
   'delivery.pinned',
   `select distinct b.secret_id || ' ' || b.version as pin

@@ -90,24 +90,24 @@ const renew = statement(
 export const renewClaims = (db: Database, me: string, ids: string[]) => execute(db, renew, [ids, me])
 
 // In the order in which all who lock several apps lock them.
-const mark = statement<{ namespace: string; app: string }>(
+const mark = statement<{ id: string }>(
   'delivery.mark',
   `with want as (select * from unnest($1::text[], $2::text[]) as w (namespace, app)),
      found as (
        select a.id from apps a join vpcs v on v.id = a.vpc_id
        where a.release is not null and exists (select from want w where w.namespace = v.namespace and (w.app = '' or w.app = a.name))
        order by a.id for no key update of a)
-   update apps set due_at = now() from found where apps.id = found.id`,
+   update apps set due_at = now() from found where apps.id = found.id returning apps.id`,
 )
 export const markDue = (db: Database, places: { namespace: string; app: string }[]) =>
-  execute(db, mark, [places.map(({ namespace }) => namespace), places.map(({ app }) => app)])
+  rows(db, mark, [places.map(({ namespace }) => namespace), places.map(({ app }) => app)])
 
 const lockedInOrder = (condition: string) =>
-  `update apps set due_at = now() where id in (select id from apps a where ${condition} order by id for no key update)`
-const markAll = statement('delivery.markAll', lockedInOrder('release is not null'))
-export const markAllDue = (db: Database) => execute(db, markAll)
+  `update apps set due_at = now() where id in (select id from apps a where ${condition} order by id for no key update) returning id`
+const markAll = statement<{ id: string }>('delivery.markAll', lockedInOrder('release is not null'))
+export const markAllDue = (db: Database) => rows(db, markAll)
 
-const markWaiting = statement(
+const markWaiting = statement<{ id: string }>(
   'delivery.markWaiting',
   lockedInOrder(
     `release is not null and (due_at > now() or exists (select from rollouts o where o.app_id = a.id and o.finished_at is null))`,

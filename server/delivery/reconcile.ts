@@ -66,7 +66,7 @@ async function ensureNamespace(cluster: Cluster, app: DueApp): Promise<number> {
       `The namespace ${name} is there, but was not made by this 1ctl for this VPC. Delete it, or rename the VPC.`,
     )
   if (known && isWithin(manifest.metadata.labels, known.metadata.labels)) return 0
-  await cluster.apply(manifest, seen !== undefined)
+  await cluster.once(`Namespace ${name}`, () => cluster.apply(manifest, seen !== undefined))
   return 1
 }
 
@@ -98,12 +98,15 @@ async function ensureSecrets(platform: Platform, cluster: Cluster, app: DueApp, 
   const opened = await openBags(platform, app.organizationId, missing)
   try {
     await Promise.all(
-      missing.map(async (bag) => {
-        const stale = cluster.picture.get('Secret', { namespace, name: bag.object })
-        // Immutable: it can only be replaced.
-        if (stale) await cluster.remove(stale)
-        await createSecret(cluster, app, bag, opened.get(bag.id) ?? new Map())
-      }),
+      missing.map((bag) =>
+        cluster.once(`Secret ${namespace}/${bag.object} ${bag.fingerprint}`, async () => {
+          const stale = cluster.picture.get('Secret', { namespace, name: bag.object })
+          if (stale && holds(stale, bag)) return
+          // Immutable: it can only be replaced.
+          if (stale) await cluster.remove(stale)
+          await createSecret(cluster, app, bag, opened.get(bag.id) ?? new Map())
+        }),
+      ),
     )
   } finally {
     for (const values of opened.values()) for (const value of values.values()) value.fill(0)
