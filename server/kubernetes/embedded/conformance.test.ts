@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Cluster, startCluster, startTimeoutMs } from '../../../e2e/cluster/cluster.ts'
 import { needs } from '../../testing/needs.ts'
-import type { Fields, Managed, Obj, Tree } from './objects.ts'
+import type { Fields, Managed, Obj } from './objects.ts'
 import {
   type Answer,
   type Api,
@@ -356,7 +356,11 @@ function comparable({ status, body }: Answer): unknown {
   }
 }
 
-type Refusal = { reason?: string; message?: string; details?: { causes?: Tree[]; uid?: string } }
+type Refusal = {
+  reason?: string
+  message?: string
+  details?: { causes?: { field?: string; reason?: string }[]; uid?: string }
+}
 
 function comparableStatus({ reason, message = '', details = {} }: Refusal) {
   const { causes, uid: _, ...rest } = details
@@ -364,7 +368,8 @@ function comparableStatus({ reason, message = '', details = {} }: Refusal) {
     reason,
     message: message.replace(/in record \([\w-]+\)/, 'in record'),
     details: rest,
-    causes: causes?.map(({ field, reason }) => ({ field, reason })),
+    // The genuine one has them in no order.
+    causes: causes?.map(({ field, reason }) => `${field} ${reason}`).sort(),
   }
 }
 
