@@ -224,7 +224,7 @@ function editExisting(
       edited.write &&
       bag.used_by === 0 &&
       !ctx.request.idempotency &&
-      (await changeAtOnce(ctx, writeVersionAtOnce, edited.write, auditOf(edited, detail)))
+      (await changeAtOnce(ctx, writeVersionAtOnce(edited.write.extent), edited.write.values, auditOf(edited, detail)))
     )
       return answerOf(edited, nothingFollows)
     return changeBag(ctx, plan, detail, choice, (tx) => lockBag(tx, bag))
@@ -273,7 +273,7 @@ const changeBag = (
     await lockOrganization(tx, ctx.caller.organization.id)
     const edited = plan(await find(tx))
     if (!edited.write) return { result: answerOf(edited, nothingFollows), audit: auditOf(edited, detail) }
-    await execute(tx, writeVersion, edited.write)
+    await execute(tx, writeVersion(edited.write.extent), edited.write.values)
     const followed = await followBag(tx, ctx.caller, { ...edited.bag, scope: scopeOf(edited.bag) }, choice)
     return { result: answerOf(edited, followed), audit: auditOf(edited, detail) }
   })

@@ -14,8 +14,8 @@ export type Edit = { set: Map<string, Buffer>; unset: string[] | 'others'; note:
 
 export type Changes = { added: string[]; changed: string[]; removed: string[]; kept: string[] }
 
-/** The bag as it will be, and the parameters of `writeVersion`, unless all values are the same. */
-export type Edited = { bag: Bag; changes: Changes; write: unknown[] | undefined }
+/** The bag as it will be, and what `writeVersion` takes, unless all values are the same. */
+export type Edited = { bag: Bag; changes: Changes; write: { extent: Extent; values: unknown[] } | undefined }
 
 /** What an edit means for a bag as it is now: compared with what it has, the difference is one new version. Nothing is written yet. */
 export function editBag(ctx: Ctx<'secrets:write'>, bag: WholeBag, keys: OrganizationKeys, edit: Edit): Edited {
@@ -59,7 +59,7 @@ export function editBag(ctx: Ctx<'secrets:write'>, bag: WholeBag, keys: Organiza
     const address = { organization: organization.id, bag: bag.id, key, version }
     return { key, fingerprint, sealed: seal(keys.current.key, address, value), ...learn(value) }
   })
-  const write = [
+  const values = [
     bag.id,
     version,
     by,
@@ -77,28 +77,37 @@ export function editBag(ctx: Ctx<'secrets:write'>, bag: WholeBag, keys: Organiza
     rowsToWrite.map(({ hints }) => hints.join('\n')),
     rowsToWrite.map(({ expiresAt }) => expiresAt?.toISOString() ?? null),
   ]
+  const extent = { removes: removed.length > 0, forgets: version > limits.versionsKept }
   const now = new Date().toISOString().replace('Z', '+00')
-  return { bag: { ...bag, version, keys: names, updated_at: now, updated_by: by }, changes, write }
+  return { bag: { ...bag, version, keys: names, updated_at: now, updated_by: by }, changes, write: { extent, values } }
 }
 
 const empty = Buffer.alloc(0)
 
+/** What a change has to do besides; each part that is left out is time saved under the locks. */
+export type Extent = { removes: boolean; forgets: boolean }
+
 // Only if nobody was quicker: the row of the bag is updated, and so locked, where it still is at the version before, and everything else
-// follows from that. Values end and begin in one statement; versions beyond those kept go with it, but none that a release is pinned to. Foreign keys are checked when it is
-// over. `done` asks for the rest, so that it is done before the end of the audit chain is locked, for which all of an organization wait.
-const partsOf = (condition: string) => `
-  bag as (
-    update secrets set version = $2, keys = $5, updated_at = now(), updated_by = $3 where id = $1 and version = $2 - 1${condition} returning id),
-  ended as (
-    update secret_values set until = $2
-    where secret_id = (select id from bag) and until is null and key = any($7::text[] || $8::text[]) returning 1),
-  gone as (delete from secret_keys where secret_id = (select id from bag) and key = any($8) returning 1),
+// follows from that. Values end and begin in one statement; versions beyond those kept go with it, but none that a release is
+// pinned to. Foreign keys are checked when it is over. `done` asks for the rest, so that it is done before the end of the audit chain is
+// locked, for which all of an organization wait.
+function partsOf({ removes, forgets }: Extent, condition = '') {
+  const gone = `
+  gone as (delete from secret_keys where secret_id = (select id from bag) and key = any($8) returning 1),`
+  const forgotten = `
   forgotten as (
     delete from secret_values v where secret_id = (select id from bag) and until <= $2 - ${limits.versionsKept}
       and not exists (select from release_bags p where p.secret_id = $1 and p.version >= v.version and p.version < v.until) returning 1),
   unlisted as (
     delete from secret_versions v where secret_id = (select id from bag) and version <= $2 - ${limits.versionsKept}
-      and not exists (select from release_bags p where p.secret_id = $1 and p.version = v.version) returning 1),
+      and not exists (select from release_bags p where p.secret_id = $1 and p.version = v.version) returning 1),`
+  return `
+  bag as (
+    update secrets set version = $2, keys = $5, updated_at = now(), updated_by = $3
+    where id = $1 and version = $2 - 1${condition} returning id),
+  ended as (
+    update secret_values set until = $2
+    where secret_id = (select id from bag) and until is null and key = any($7::text[] || $8::text[]) returning 1),${removes ? gone : ''}${forgets ? forgotten : ''}
   history as (
     insert into secret_versions (secret_id, version, created_by, note, added, changed, removed, proof)
     select id, $2, $3, $4, $6, $7, $8, $9 from bag returning 1),
@@ -112,13 +121,29 @@ const partsOf = (condition: string) => `
     on conflict (secret_id, key) do update set version = excluded.version returning 1),
   done as (
     select id from bag where (select count(*) from (
-      table ended union all table gone union all table forgotten union all table unlisted
-      union all table history union all table fresh union all table pointers) rest) > 0)`
+      table ended union all table history union all table fresh union all table pointers${removes ? ' union all table gone' : ''}${
+        forgets ? ' union all table forgotten union all table unlisted' : ''
+      }) rest) > 0)`
+}
+
+/** One of each for the four extents: prepared once, and no part asks for itself whether it has anything to do. */
+const variants = <Made>(make: (extent: Extent, name: string) => Made) => {
+  const made = [false, true].map((removes) =>
+    [false, true].map((forgets) =>
+      make({ removes, forgets }, `${removes ? '.removes' : ''}${forgets ? '.forgets' : ''}`),
+    ),
+  )
+  return ({ removes, forgets }: Extent) => made[Number(removes)]?.[Number(forgets)] as Made
+}
 
 /** Inside a transaction that has locked the bag. */
-export const writeVersion = statement('write.version', `with ${partsOf('')} select id from done`)
+export const writeVersion = variants((extent, name) =>
+  statement(`write.version${name}`, `with ${partsOf(extent)} select id from done`),
+)
 /** By itself, with its audit, where no app has to follow; nothing happens if somebody was quicker, or an app has begun to use it. */
-export const writeVersionAtOnce = single('write.atOnce', partsOf(' and used_by = 0'), 16)
+export const writeVersionAtOnce = variants((extent, name) =>
+  single(`write.atOnce${name}`, partsOf(extent, ' and used_by = 0'), 16),
+)
 
 /** `If-Match` names versions; none of them is the one of now. */
 export function refuseConflict({ request }: Ctx, bag: Pick<Bag, 'name' | 'version' | 'updated_by'>): void {
