@@ -19,7 +19,12 @@ export async function showDeployed(
 ): Promise<void> {
   const { app, release, rollout } = deployed
   if (rollout) {
-    const data = ([last]: object[]) => ({ ...deployed, rollout: last })
+    // As it is by then.
+    const data = async ([last]: object[]) => ({
+      ...deployed,
+      app: await deps.client().appView({ ref: app.id }),
+      rollout: last,
+    })
     return showAndFollow({ name: rollout.id, lines, data }, { rollouts: [rollout] }, options, deps)
   }
   const where = appInWords(app)

@@ -5,7 +5,7 @@ import { type Account, resolveAccount } from './account.ts'
 import { baseOf } from './address.ts'
 import { notLoggedIn } from './errors.ts'
 import { createHome, type Home } from './home.ts'
-import { createSend } from './http.ts'
+import { createSend, createStream, type Stream } from './http.ts'
 import { createOutput, type Output } from './output.ts'
 import { createPrompt, type Prompt } from './prompt.ts'
 
@@ -37,6 +37,7 @@ export type Deps = {
   account: () => Account
   client: () => Client
   clientFor: (account: Account) => Client
+  stream: Stream
   /** For messages: the account of the last client, if one was made. */
   accountUsed: () => Account | undefined
 }
@@ -68,19 +69,12 @@ export function createDeps(parsed: Partial<Flags> & { json?: boolean }): Deps {
     if (!found) throw notLoggedIn()
     return found
   }
-  const clientFor = (account: Account) => {
+  const connection = (account: Account) => {
     used = account
-    return createClient(
-      table,
-      createSend({
-        base: baseOf(account.url),
-        token: account.token,
-        timeoutMs: flags.timeout,
-        debug: flags.debug,
-        note,
-      }),
-    )
+    const { timeout: timeoutMs, debug } = flags
+    return { base: baseOf(account.url), token: account.token, timeoutMs, debug, note }
   }
+  const clientFor = (account: Account) => createClient(table, createSend(connection(account)))
   return {
     flags,
     env,
@@ -92,6 +86,7 @@ export function createDeps(parsed: Partial<Flags> & { json?: boolean }): Deps {
     account,
     client: () => clientFor(account()),
     clientFor,
+    stream: (path, onText) => createStream(connection(account()))(path, onText),
     accountUsed: () => used,
   }
 }

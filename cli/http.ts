@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import type { Agent, IncomingHttpHeaders } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Send } from '@1ctl/contract/client'
+import { ApiError, type Send } from '@1ctl/contract/client'
+import type { ErrorBody } from '@1ctl/contract/errors'
 import type { Base } from './address.ts'
 import { CliError, usage } from './errors.ts'
 import { version } from './version.ts'
@@ -59,15 +60,53 @@ export function createSend({ base, token, timeoutMs, debug, note }: Options): Se
   }
 }
 
+/** A GET whose answer is text that comes bit by bit, maybe without an end: it is passed on as it comes. */
+export type Stream = (path: string, onText: (bytes: Buffer) => Promise<void>) => Promise<void>
+
+export function createStream({ base, token, timeoutMs, debug }: Options): Stream {
+  const log = debug ? (line: string) => void process.stderr.write(`${line}\n`) : () => {}
+  const exchange = exchangeOver(base, log)
+  return async (path, onText) => {
+    const headers = {
+      accept: 'text/plain',
+      'user-agent': `1ctl/${version}`,
+      ...(token === undefined ? {} : { 'x-satusky-api-key': token }),
+    }
+    // Only until the answer begins.
+    const deadline = new AbortController()
+    const timer = setTimeout(() => deadline.abort(), Math.min(Math.ceil(timeoutMs), 2 ** 31 - 1))
+    const onBegin = () => clearTimeout(timer)
+    try {
+      const request = { method: 'GET' as const, path, headers, body: undefined }
+      const { status, text, headers: answered } = await exchange(request, deadline.signal, { onBegin, onText })
+      if (status >= 300 && status < 400) throw redirected(base, answered.location)
+      if (status >= 300) throw new ApiError(status, refusalIn(text))
+    } catch (error) {
+      throw error instanceof CliError || error instanceof ApiError ? error : unreachable(error, base, timeoutMs)
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+}
+
+function refusalIn(text: string): Partial<ErrorBody['error']> {
+  try {
+    return (JSON.parse(text) as Partial<ErrorBody>).error ?? {}
+  } catch {
+    return {}
+  }
+}
+
 type Exchange = (
   request: Parameters<Send>[0],
   signal: AbortSignal,
+  streamed?: { onBegin: () => void; onText: (bytes: Buffer) => Promise<void> },
 ) => Promise<{ status: number; headers: IncomingHttpHeaders; text: string }>
 
 /** `node:http(s)`, because loading `fetch` costs 70 ms; one connection for all requests of a command. */
 function exchangeOver(base: Base, log: (line: string) => void): Exchange {
   let agent: Agent | undefined
-  return async ({ method, path, headers, body = '' }, signal) => {
+  return async ({ method, path, headers, body = '' }, signal, streamed) => {
     const { request, Agent } = process.getBuiltinModule(base.startsWith('https:') ? 'node:https' : 'node:http')
     agent ??= new Agent({ keepAlive: true })
     const length = Buffer.byteLength(body)
@@ -79,6 +118,16 @@ function exchangeOver(base: Base, log: (line: string) => void): Exchange {
 
     return new Promise((resolve, reject) => {
       const outgoing = request(`${base}${path}`, { method, headers: sent, agent, signal }, (answer) => {
+        if (streamed && answer.statusCode === 200) {
+          log('< 200')
+          logHeaders(log, '<', answer.headers)
+          streamed.onBegin()
+          const passOn = async () => {
+            for await (const bytes of answer as AsyncIterable<Buffer>) await streamed.onText(bytes)
+            return { status: 200, headers: answer.headers, text: '' }
+          }
+          return void passOn().then(resolve, reject)
+        }
         const chunks: Buffer[] = []
         answer.on('data', (chunk: Buffer) => chunks.push(chunk))
         answer.on('error', reject)

@@ -78,6 +78,60 @@ describe('what a line means', () => {
       },
     ],
     ['audit verify', 'auditVerify', {}],
+    ['deploy', 'deploy', { command: undefined, waitTimeout: 300_000 }],
+    [
+      'deploy --name api -d dep_1 --config staging --vpc eu --image a --port 80 --replicas 2 --env A=1 --env B=2 --env-from s --secret-file t --on-failure keep --note n --stage --dry-run --detach --wait-timeout 90',
+      'deploy',
+      {
+        command: undefined,
+        name: 'api',
+        deploymentId: 'dep_1',
+        config: 'staging',
+        vpc: 'eu',
+        image: 'a',
+        port: 80,
+        replicas: 2,
+        env: ['A=1', 'B=2'],
+        envFrom: ['s'],
+        secretFile: ['t'],
+        onFailure: 'keep',
+        note: 'n',
+        stage: true,
+        dryRun: true,
+        detach: true,
+        waitTimeout: 90_000,
+      },
+    ],
+    ['deploy --no-wait', 'deploy', { command: undefined, wait: false, waitTimeout: 300_000 }],
+    ['deploy --wait --wait-timeout 5m', 'deploy', { command: undefined, wait: true, waitTimeout: 300_000 }],
+    ['deploy list --vpc eu', 'appList', { vpc: 'eu' }],
+    ['deploy ls', 'appList', {}],
+    ['deploy status rol_1 --wait-timeout 1h', 'rolloutStatus', { target: 'rol_1', waitTimeout: 3_600_000 }],
+    ['deploy releases api', 'releaseList', { app: 'api' }],
+    [
+      'deploy rollback v3 --app api --secrets release',
+      'appRollback',
+      { release: 3, app: 'api', secrets: 'release', waitTimeout: 300_000 },
+    ],
+    ['deploy redeploy', 'appRedeploy', { app: undefined, waitTimeout: 300_000 }],
+    ['deploy env api --explain A', 'effectiveEnv', { app: 'api', explain: 'A' }],
+    ['deploy delete api --confirm=api', 'appDelete', { app: 'api', confirm: 'api' }],
+    ['env set A=1 B=2 --stage', 'envSet', { pairs: ['A=1', 'B=2'], stage: true, waitTimeout: 300_000 }],
+    [
+      'env set --from-secret s/K A --service web',
+      'envSet',
+      { pairs: ['A'], fromSecret: [{ secret: 's', key: 'K' }], service: 'web', waitTimeout: 300_000 },
+    ],
+    ['env list', 'envList', {}],
+    ['env unset A B', 'envUnset', { variable: ['A', 'B'], waitTimeout: 300_000 }],
+    ['env import .env', 'envImport', { file: '.env', waitTimeout: 300_000 }],
+    ['logs api -f --tail 5', 'logs', { app: 'api', follow: true, tail: 5 }],
+    ['secret deploy smtp --shared', 'secretDeploy', { group: 'smtp', shared: true, waitTimeout: 300_000 }],
+    [
+      'secret unset -k A --rollout --wave-size 3 --no-wait',
+      'secretUnset',
+      { key: ['A'], rollout: true, waveSize: 3, wait: false, waitTimeout: 300_000 },
+    ],
     ['status', 'status', {}],
     ['config show --sources', 'configShow', { sources: true }],
   ])('%s', async (line, handler, options) => {
@@ -112,6 +166,9 @@ describe('what is wrong is named', () => {
     ['member role mem_1 boss', 'It is one of: owner, admin, developer, viewer.'],
     ['audit list --limit 0', 'Write a whole number, 1 or more.'],
     ['-o xml status', 'It is one of: table, json, yaml, name.'],
+    ['deploy --wait-timeout soon', 'Write a number with a unit: 30s, 15m, 24h, 7d.'],
+    ['deploy list --image a', "unknown option '--image'"],
+    ['secret create --stage --rollout', "option '--rollout' cannot be used with option '--stage'"],
     ['completion tcsh', 'It is one of: bash, zsh, fish, powershell.'],
   ])('%s', async (line, message) => {
     await expect(parse(line)).rejects.toThrow(message)
@@ -125,7 +182,7 @@ test('no command has a flag that every command has already', () => {
   const commandsOf = (parent: Command): Command[] =>
     parent.commands.flatMap((command) => [command, ...commandsOf(fill(command, notRun))])
   const commands = commandsOf(program)
-  expect(commands.length).toBeGreaterThan(40)
+  expect(commands.length).toBeGreaterThan(60)
   for (const command of commands) {
     const own = command.options.flatMap(({ short, long }) => [short, long]).filter(Boolean)
     expect(

@@ -8,6 +8,7 @@ import { configCommands } from './commands/config.ts'
 import { deployCommands } from './commands/deploy.ts'
 import { envCommands } from './commands/env.ts'
 import { helpCommand } from './commands/help.ts'
+import { logsCommand } from './commands/logs.ts'
 import { memberCommands } from './commands/member.ts'
 import { organizationCommands } from './commands/organization.ts'
 import { profileCommands } from './commands/profile.ts'
@@ -157,6 +158,7 @@ export function createProgram(run: Run, argv: string[] = []): Command {
     noun.addHelpText('before', examples(...[example].flat()))
     if (alias) noun.alias(alias)
   }
+  logsCommand(program, run)
   statusCommand(program, run)
   completionCommand(program, run)
   helpCommand(program, run)

@@ -39,7 +39,7 @@ export type Outcome = {
   /** the same, on stderr */
   notes?: string[]
   /** for programs, with what is known of the rollouts in the end */
-  data: (rollouts: (Summary | Receipt)[]) => object
+  data: (rollouts: (Summary | Receipt)[]) => object | Promise<object>
 }
 
 /** Prints what was done, waits until pods run it, and says how that ended: by its words and the exit code. */
@@ -56,7 +56,7 @@ export async function showAndFollow(
   if (!forPrograms && (!forPeople || lines.length > 0)) out.one({}, name, lines)
   notes.forEach(note)
   if (nothing || isDetached(options)) {
-    if (forPrograms) out.one(data(started.rollouts), name, [])
+    if (forPrograms) out.one(await data(started.rollouts), name, [])
     if (nothing) return
     if (forPeople) started.rollouts.forEach((each) => out.text(`Rolling out ${labelOf(each)} (${each.id})`))
     return note(`Not waiting. To follow it: ${statusCommands(toFollow(started))}`)
@@ -64,7 +64,7 @@ export async function showAndFollow(
   const { ended, failure } = await follow(started, options, deps)
   if (forPrograms) {
     const receipts = ended.map(({ receipt }) => receipt)
-    out.one(data(receipts), name, [])
+    out.one(await data(receipts), name, [])
   } else if (forPeople) for (const each of ended) if (each.receipt.state === 'live') out.text(liveLine(each))
   if (failure) throw failure
 }
@@ -109,8 +109,9 @@ async function followOne(first: Summary, watch: Watch): Promise<Ended> {
       receipt = await viewPatiently(watch, id, 0)
       continue
     }
+    // Of several, those that are over stay in sight; of one the result says it.
+    if (!isOver(receipt) || watch.several) watch.progress.show(first.id, lineOf(receipt, watch.several))
     if (isOver(receipt)) return { first, receipt }
-    watch.progress.show(first.id, lineOf(receipt, watch.several))
     const left = watch.deadline - performance.now()
     if (left <= 0) return { first, receipt }
     receipt = await viewPatiently(watch, id, left)
@@ -175,17 +176,26 @@ function lineOf(receipt: Receipt, several: boolean): { change: string; text: str
   const { release, state, services, message } = receipt
   const title = `Rolling out ${several ? labelOf(receipt) : `v${release}`}`
   const reasons = [...new Set(services.flatMap(({ reason }) => (reason === null ? [] : [reason])))]
-  const word = wordOf(receipt)
-  const text = [word, ...reasons].join(', ')
-  return { change: [state, message, ...reasons].join(), text: `${title} … ${text}` }
+  const { ready, wanted } = podsOf(receipt)
+  // Of many pods not each is worth a line.
+  const tenth = Math.floor((ready / Math.max(wanted, 1)) * 10)
+  return {
+    change: [state, message, tenth, ...reasons].join(),
+    text: `${title} … ${[wordOf(receipt), ...reasons].join(', ')}`,
+  }
 }
 
-function wordOf({ state, services, message, previousRelease }: Receipt): string {
+function podsOf({ services }: Receipt) {
   const sum = (count: 'ready' | 'wanted') => services.reduce((total, service) => total + service[count], 0)
-  if (state === 'rolling' || state === 'applied') return `${sum('ready')}/${sum('wanted')} ready`
+  return { ready: sum('ready'), wanted: sum('wanted') }
+}
+
+function wordOf(receipt: Receipt): string {
+  const { state, message, previousRelease } = receipt
+  if (state === 'rolling') return `${podsOf(receipt).ready}/${podsOf(receipt).wanted} ready`
   if (state === 'pending') return message?.replace(/\.$/, '') ?? 'waits for the cluster'
-  if (state === 'failed') return previousRelease === null ? 'failed' : `failed, putting back v${previousRelease}`
-  return state
+  if (state === 'failed' && !isOver(receipt)) return `failed, going back to v${previousRelease}`
+  return state.replace('_', ' ')
 }
 
 export function liveLine({ first, receipt }: Ended): string {
@@ -244,7 +254,7 @@ function firstFailureOf(ended: Ended[]) {
   const others = all.length > 1 ? ` So did ${plural(all.length - 1, 'other rollout')}.` : ''
   return {
     message: `${howItFailed(first, receipt)}${others}`,
-    why: reasons.length > 0 ? reasons.join('; ') : (receipt.message ?? undefined),
+    why: receipt.message ?? (reasons.length > 0 ? reasons.join('; ') : undefined),
     fix: `1ctl deploy status ${id}`,
     lines: talkative ? [`last lines of ${talkative.name}:`, ...talkative.logs.slice(-linesMax)] : [],
     details: { rollout: id, app, release, state },
@@ -259,8 +269,9 @@ function howItFailed(first: Summary, receipt: Receipt): string {
   const previous = `v${previousRelease}`
   if (state === 'rolled_back')
     return `${what} failed and was rolled back: the previous version (${previous}) is still serving.`
-  if (previousRelease === null) return `${what} failed, and there is no previous version to go back to.`
-  return `${what} failed and was left as it is: the previous version (${previous}) is still serving.`
+  if (previousRelease === null || previousRelease === release)
+    return `${what} failed, and there is no previous version to go back to.`
+  return `${what} failed and was not rolled back; pods of ${previous} that are ready still serve.`
 }
 
 /** Ctrl-C ends the waiting, not the rollout. */

@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest'
-import { findAppConfig, readAppConfig } from './satusky-toml.ts'
+import { type Declared, findAppConfig, readAppConfig, readDeclaration } from './satusky-toml.ts'
 
 let root: string
 let notes: string[]
@@ -18,6 +18,10 @@ const write = (path: string, text = '[app]\nname = "api"\n') => {
   writeFileSync(join(root, path), text)
 }
 const read = (config?: string, folder = '.') => readAppConfig(config, (text) => notes.push(text), join(root, folder))
+
+/** Without what it does not say. */
+const declared = async () =>
+  JSON.parse(JSON.stringify((await readDeclaration(undefined, () => {}, root))?.declared)) as Declared
 
 describe('the file', () => {
   test('of the working folder is used without a word', async () => {
@@ -94,6 +98,86 @@ anything = { at = ["all"] }
     )
     expect(await read()).toMatchObject({ name: 'api', vpc: 'default' })
     expect(notes).toEqual(['satusky.toml: 1ctl does not use [build], [hpa].'])
+    expect(await declared()).toEqual({
+      image: 'acme/api:1.0',
+      port: 3000,
+      replicas: 2,
+      healthPath: '/healthz',
+      env: { LOG_LEVEL: 'info', DATABASE_URL: { secret: 'db-creds', key: 'DATABASE_URL' } },
+      envFrom: ['db-creds'],
+      secretFiles: ['tls-bundle'],
+      services: [{ name: 'worker', command: ['node', 'worker.js'], envFrom: ['queue'] }],
+    })
+  })
+
+  test('is every field of a deploy', async () => {
+    write(
+      'satusky.toml',
+      `[app]
+name = "api"
+on_failure = "keep"
+security = "restricted"
+command = ["sh", "-c", ""]
+args = ["--port=80"]
+resources = { requests = { cpu = "100m", memory = "64Mi" }, limits = { memory = "128Mi" } }
+[env]
+WORKERS = 4
+DEBUG = true
+__proto__ = "x"
+[services.web]
+image = "acme/web:1"
+port = 80
+replicas = 0
+health_path = "/"
+secret_files = ["tls"]
+[services.web.env]
+MODE = { secret = "s", key = "tls.key" }
+`,
+    )
+    const file = await declared()
+    expect(file).toMatchObject({
+      onFailure: 'keep',
+      security: 'restricted',
+      command: ['sh', '-c', ''],
+      args: ['--port=80'],
+      resources: { requests: { cpu: '100m', memory: '64Mi' }, limits: { memory: '128Mi' } },
+      envFrom: [],
+      secretFiles: [],
+      services: [
+        {
+          name: 'web',
+          image: 'acme/web:1',
+          port: 80,
+          replicas: 0,
+          healthPath: '/',
+          secretFiles: ['tls'],
+          env: { MODE: { secret: 's', key: 'tls.key' } },
+        },
+      ],
+    })
+    expect(JSON.stringify(file.env)).toBe('{"WORKERS":"4","DEBUG":"true","__proto__":"x"}')
+  })
+
+  test.each([
+    ['port = "80"', '3: "port" must be a whole number.'],
+    ['port = 80.5', '3: "port" must be a whole number.'],
+    ['replicas = -1', '3: "replicas" must be a whole number.'],
+    ['image = 1', '3: "image" must be text.'],
+    ['command = "node"', '3: "command" must be a list of texts: ["…", "…"].'],
+    ['env_from = ["Db Creds"]', '3: "env_from" must be at most 63 lower-case letters'],
+    ['on_failure = "cry"', '3: "on_failure" must be "rollback" or "keep".'],
+    ['resources = { cpu = "1" }', '3: "cpu" is nothing that [app.resources] can have.'],
+    ['resources = { limits = { cpus = "1" } }', '3: "cpus" is nothing that [app.resources.limits] can have.'],
+    ['[env]\nRATIO = 1.0', '4: "RATIO" must be text, or { secret = "…", key = "…" }.'],
+    ['[env]\nSINCE = 2026-01-01', '4: "SINCE" must be text'],
+    ['[env]\nA = { secret = "s" }', '4: "A" must be text'],
+    ['[env]\nA = { secret = "s", kee = "k" }', '4: "kee" is nothing that [env.A] can have.'],
+    ['[env]\n"MY-KEY" = "x"', '4: The name of a variable must be at most 128 letters'],
+    ['[services.Web]', "3: A service's name must be at most 20 lower-case letters"],
+    ['[checks]\nhealth_path = true', '4: "health_path" must be text.'],
+  ])('is not %j in a deploy', async (line, message) => {
+    write('satusky.toml', `[app]\nname = "api"\n${line}\n`)
+    await expect(declared()).rejects.toThrow(`satusky.toml:${message}`)
   })
 
   test.each([

@@ -57,6 +57,54 @@ store wrong values: with one error nothing is stored. Errors name file, line and
 Nothing is interpolated: $ is $. Names have letters, digits and underscores, and each stands once. UTF-8; lines end with
 LF or CRLF. JSON is one object of strings: {"KEY": "value"}; there names may also have dots and dashes (tls.crt).`,
 
+  'satusky.toml': `
+One file for each app and environment: satusky.toml, satusky.staging.toml (--config staging). 1ctl deploy does what it says;
+other commands take from it which app is meant. It belongs into the repository, so no secret belongs into it.
+
+  [app]
+  name = "api"                  # or deployment_id = "dep_…", which comes first
+  vpc = "default"
+  image = "acme/api:1.0"
+  port = 3000
+  replicas = 2
+  command = ["node", "api.js"]  # and args = […]
+  env_from = ["db-creds"]       # secrets: each key becomes a variable
+  secret_files = ["tls-bundle"] # secrets: each key becomes a file /run/secrets/KEY
+  on_failure = "rollback"       # or "keep"
+  security = "baseline"         # or "restricted"
+  resources = { requests = { cpu = "100m", memory = "64Mi" }, limits = { memory = "128Mi" } }
+
+  [checks]
+  health_path = "/healthz"      # a pod is ready once this answers 200 on the port
+
+  [env]                         # variables that may be read, and links to keys of secrets
+  LOG_LEVEL = "info"
+  DATABASE_URL = { secret = "db-creds", key = "DATABASE_URL" }
+
+  [services.worker]             # several workloads; without any, the app is one of its own name
+  command = ["node", "worker.js"]
+  env_from = ["queue"]          # after those of the app
+  env = { LOG_LEVEL = "debug" }
+
+Of several values for one variable the last counts: env_from of the app, env_from of the service, [env], env of the service.
+See which: 1ctl deploy env --explain KEY. Flags come before the file; lists and variables are added to it. What the file does
+not list any more goes with the next deploy; what was set by 1ctl env set or attached by 1ctl secret create stays.`,
+
+  rollouts: `
+A change of an app, its variables or its secrets is a release. It rolls out at once, and the command waits until every pod
+runs it: exit 0 means live. Old pods serve until new ones are ready.
+
+  pods reject it          the release before is put back, the pod's own words are shown: exit 7 (--on-failure keep: it stays)
+  --wait-timeout passes   exit 8; the rollout goes on
+  Ctrl-C                  ends the waiting, not the rollout
+  --detach, --no-wait     does not wait
+  1ctl deploy status      follows the last rollout, or that of an id: rol_…
+
+  --stage                 saves without rolling out. No restart applies it; 1ctl secret deploy or 1ctl deploy redeploy does
+  a shared secret         is staged unless --rollout says otherwise, because several apps use it. Then one app comes first, the
+                          others --wave-size at a time, until one fails: 1ctl secret deploy --resume wav_… or --abort wav_…
+  1ctl deploy rollback 3  runs release 3 again, with the secrets of now, or those of then: --secrets release`,
+
   precedence: `
 The token and the address it goes to come from the first of these that is there:
 

@@ -147,7 +147,11 @@ export async function secretDeploy({ group, ...options }: SecretDeployOptions, d
     }
     const { id } = await bagFor(group, options, deps)
     const bag = await api.secretDeploy({ ref: id, rollout: rolloutChoice({ waveSize }) })
-    await showFollowed(bag, [`${bag.name} (${placeOfBag(bag)}): rolling out v${bag.version}`], options, deps)
+    const [where, nothing] = [`${bag.name} (${placeOfBag(bag)})`, bag.rollouts.length === 0 && !bag.wave]
+    const line = nothing
+      ? `No change: every app that uses ${where} runs v${bag.version} already.`
+      : `${where}: rolling out v${bag.version}`
+    await showFollowed(bag, [line], options, deps)
   } catch (error) {
     if (!(error instanceof ApiError) || error.code !== 'nothing_staged') throw error
     deps.out.one({ unchanged: true, rollouts: [] }, '', [`No change. ${error.message}`])
