@@ -35,6 +35,10 @@ export function apply(kind: Kind, live: Obj, applied: Obj, by: Manager, force: b
   return withShares(live, result as Obj, by, [...left, share(kind, by, 'Apply', wanted, mine)])
 }
 
+/** Of a new object all that is applied is the one manager's. */
+export const firstShare = (kind: Kind, applied: Obj, by: Manager): Managed =>
+  share(kind, by, 'Apply', fieldsOf(tracked(applied, by), shapeOf(kind.kind)))
+
 /** What kubectl applied before it did so on the server's side, by its own note: these fields it may go on to change. */
 function lastApplied(kind: Kind, live: Obj): Fields {
   const note = live.metadata.annotations?.['kubectl.kubernetes.io/last-applied-configuration']
@@ -83,9 +87,11 @@ function share(kind: Kind, by: Manager, operation: Managed['operation'], fieldsV
 }
 
 function withShares(live: Obj | undefined, written: Obj, by: Manager, shares: Managed[]): Obj {
-  const managedFields = shares
-    .filter(({ fieldsV1 }) => Object.keys(fieldsV1).length > 0)
-    .sort((a, b) => (a.time ?? '').localeCompare(b.time ?? '') || a.manager.localeCompare(b.manager))
+  const owning = shares.filter(({ fieldsV1 }) => Object.keys(fieldsV1).length > 0)
+  // One who applied nothing but a name is remembered if there is nobody else: all would be a stranger's otherwise.
+  const managedFields = (owning.length ? owning : shares).sort(
+    (a, b) => (a.time ?? '').localeCompare(b.time ?? '') || a.manager.localeCompare(b.manager),
+  )
   const whole = untracked(live, written, by)
   whole.metadata = { ...whole.metadata, managedFields }
   return whole

@@ -143,6 +143,16 @@ describe('versions', () => {
       )
   })
 
+  test('an apply of nothing but a name is no change the second time', async () => {
+    const cluster = await startTestCluster()
+    const body = { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'bare' } }
+    const send = () => cluster.call('/api/v1/namespaces/bare?fieldManager=1ctl', { method: 'PATCH', type: apply, body })
+    const first = await send()
+    const second = await send()
+    expect([first.status, second.status]).toEqual([201, 200])
+    expect(second.body).toEqual(first.body)
+  })
+
   test('the generation rises with what is wanted, not with labels or status', async () => {
     const cluster = await startTestCluster()
     const at = `${deploymentsIn}/web`

@@ -3,7 +3,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { complete, encodeStringData, setDefaults } from './defaults.ts'
 import { repeated } from './fields.ts'
 import { apiVersionOf, type Kind, kindOf } from './kinds.ts'
-import { apply, type Manager, recordUpdate } from './managed.ts'
+import { apply, firstShare, type Manager, recordUpdate } from './managed.ts'
 import { isTree, type Obj, type Tree, timestamp } from './objects.ts'
 import { jsonPatch, mergePatch, strategicMerge } from './patch.ts'
 import { dropEmpty, fit, Misfit, shapeOf } from './schema.ts'
@@ -97,8 +97,7 @@ export function applyPatch(
       name,
       `uid mismatch: the provided object specified uid ${uid}, and no existing object was found`,
     )
-  const blank = { apiVersion: applied.apiVersion, kind: kind.kind, metadata: { name } } as Obj
-  const shares = apply(kind, blank, applied, how, force).metadata.managedFields
+  const shares = [firstShare(kind, applied, how)]
   const object = add(store, kind, { ...applied, metadata }, how, (object) => {
     object.metadata.managedFields = shares
     return object
