@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import { array, assert, nat, property, string, uint8Array } from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { blotOut, blotterFor } from './blot.ts'
 
@@ -38,26 +38,21 @@ describe('a value in a log', () => {
   })
 
   test('no line holds a value, and what holds none is left as it was', () => {
-    const text = fc.string({ minLength: 4, maxLength: 30, unit: 'binary' }).filter((value) => !/^\**$/.test(value))
-    fc.assert(
-      fc.property(
-        fc.array(text, { maxLength: 5 }),
-        fc.array(fc.string(), { maxLength: 5 }),
-        fc.nat(5),
-        (values, around, at) => {
-          const line = around.join(values[at % (values.length || 1)] ?? '')
-          const [shown = ''] = blotOut([line], values)
-          // What the blots themselves look like is no leak.
-          for (const value of values) if (!value.includes('*')) expect(shown.includes(value)).toBe(false)
-          if (!values.some((value) => line.includes(value)) && shown !== line) expect(shown).toContain('***')
-        },
-      ),
+    const text = string({ minLength: 4, maxLength: 30, unit: 'binary' }).filter((value) => !/^\**$/.test(value))
+    assert(
+      property(array(text, { maxLength: 5 }), array(string(), { maxLength: 5 }), nat(5), (values, around, at) => {
+        const line = around.join(values[at % (values.length || 1)] ?? '')
+        const [shown = ''] = blotOut([line], values)
+        // What the blots themselves look like is no leak.
+        for (const value of values) if (!value.includes('*')) expect(shown.includes(value)).toBe(false)
+        if (!values.some((value) => line.includes(value)) && shown !== line) expect(shown).toContain('***')
+      }),
     )
-    fc.assert(
-      fc.property(
-        fc.uint8Array({ minLength: 4, maxLength: 60 }),
-        fc.uint8Array({ maxLength: 5 }),
-        fc.uint8Array({ maxLength: 5 }),
+    assert(
+      property(
+        uint8Array({ minLength: 4, maxLength: 60 }),
+        uint8Array({ maxLength: 5 }),
+        uint8Array({ maxLength: 5 }),
         (value, before, after) => {
           const line = Buffer.concat([before, value, after]).toString('base64')
           const shown = blotterFor([Buffer.from(value)])(line)

@@ -21,13 +21,12 @@ async function deliverTo(
 ) {
   const server = await startDelivering(place, options)
   let isClosed = false
-  const close = server.close
-  server.close = async () => {
-    if (!isClosed) await close()
+  const close = async () => {
+    if (!isClosed) await server.close()
     isClosed = true
   }
-  undo.push(() => server.close())
-  return server
+  undo.push(close)
+  return { ...server, close }
 }
 
 async function runningApp(server: TestServer, name = 'api') {

@@ -65,7 +65,7 @@ export type Cause = 'start' | 'watch' | 'timer' | 'back'
 
 export type ClusterListener = {
   /** Something of an app is not as it was; without an app, of all in the namespace; without a namespace, of all. */
-  changed(cause: Cause, namespace?: string, app?: string): void
+  changed: (cause: Cause, namespace?: string, app?: string) => void
 }
 
 /** Whatever a watch should have missed is found this often. */

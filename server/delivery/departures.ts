@@ -66,13 +66,6 @@ async function depart(db: Database, cluster: Cluster, { namespace }: Departure):
   return false
 }
 
-const pinned = statement<{ pin: string }>(
-  'departures.pinned',
-  `select distinct b.secret_id || ' ' || b.version as pin
-   from vpcs v join apps a on a.vpc_id = v.id join release_bags b on b.app_id = a.id and b.release in (a.release, a.live_release)
-   where v.namespace = $1`,
-)
-
 async function departApp(db: Database, cluster: Cluster, { namespace, app_id, app }: Departure): Promise<boolean> {
   const place = await cluster.ask('Namespace', { name: namespace })
   // It takes everything with it.
@@ -89,9 +82,7 @@ async function departApp(db: Database, cluster: Cluster, { namespace, app_id, ap
   const isGone = isReplaced || picture.ofApp('Pod', namespace, name).length === 0
   // Their secrets last: what no pod and no template names, of this app or shared, goes.
   await cluster.secretsKnown(namespace)
-  const candidates = picture.all('Secret', namespace)
-  const pins = new Set((await rows(db, pinned, [namespace])).map(({ pin }) => pin))
-  await sweepSecrets(cluster, namespace, candidates, pins)
+  await sweepSecrets(db, cluster, namespace)
   return isGone
 }
 

@@ -60,6 +60,7 @@ const whole: FrozenService = {
 }
 // oxlint-disable-next-line typescript/no-explicit-any -- tests look into manifests of every shape
 const specOf = (service: FrozenService, at = 0): any => desiredWorkloads(app, [service], bags)[at]!['spec']
+const hash = (service: FrozenService) => specOf(service).template.metadata.labels['1ctl.dev/template']
 const podOf = (service: FrozenService) => specOf(service).template.spec
 
 describe('manifests', () => {
@@ -102,9 +103,8 @@ describe('manifests', () => {
   })
 
   test('without a port there is no Service, and no probe', () => {
-    expect(desiredWorkloads(app, [{ ...whole, port: undefined as never }], bags).map(({ kind }) => kind)).toEqual([
-      'Deployment',
-    ])
+    const { port: _, ...withoutPort } = whole
+    expect(desiredWorkloads(app, [withoutPort], bags).map(({ kind }) => kind)).toEqual(['Deployment'])
     expect(podOf({ ...plain, healthPath: '/' }).containers[0].readinessProbe).toBeUndefined()
   })
 
@@ -130,8 +130,6 @@ describe('manifests', () => {
 })
 
 describe('the template of the pods', () => {
-  const hash = (service: FrozenService) => specOf(service).template.metadata.labels['1ctl.dev/template']
-
   test('stays the same where nothing of a pod changes: its number of replicas, the release, another service', () => {
     expect(hash({ ...whole, replicas: 9 })).toBe(hash(whole))
     const both = desiredWorkloads(app, [whole, { ...plain, name: 'worker' }], bags)

@@ -45,9 +45,6 @@ describe('what others have added', () => {
       spec: { containers: [{ name: 'api', image: 'x', env: [{ name: 'A', value: '1' }] }] },
     },
   }
-  const inContainer = (fields: object) => ({
-    'f:template': { 'f:spec': { 'f:containers': { 'k:{"name":"api"}': fields } } },
-  })
 
   test('is told by the fields they own', () => {
     const managedFields = [
@@ -90,4 +87,8 @@ describe('what others have added', () => {
     }
     expect(undoing(restart, wanted)).toBeUndefined()
   })
+})
+
+const inContainer = (fields: object) => ({
+  'f:template': { 'f:spec': { 'f:containers': { 'k:{"name":"api"}': fields } } },
 })

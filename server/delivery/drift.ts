@@ -18,7 +18,7 @@ export function isWithin(wanted: unknown, found: unknown, field = ''): boolean {
       Object.entries(wanted as object).every(([name, value]) => isWithin(value, (found as Tree)[name], name))
     )
   // `0.5` is stored as `500m`.
-  if (field === 'cpu' || field === 'memory') return amount(String(wanted)) === amount(String(found))
+  if (field === 'cpu' || field === 'memory') return amount(wanted) === amount(found)
   return wanted === found
 }
 
@@ -39,8 +39,8 @@ const units: Record<string, number> = {
   Gi: 2 ** 30,
   Ti: 2 ** 40,
 }
-function amount(text: string): number {
-  const [, number = '', unit = ''] = /^([\d.]+)(\w*)$/.exec(text) ?? []
+function amount(text: unknown): number {
+  const [, number = '', unit = ''] = /^([\d.]+)(\w*)$/.exec(typeof text === 'string' ? text : '') ?? []
   // To a thousandth, in which Kubernetes counts.
   return Math.round(Number(number) * (units[unit] ?? 1) * 1000)
 }

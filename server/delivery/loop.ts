@@ -1,21 +1,17 @@
 import { randomUUID } from 'node:crypto'
-import type { ServiceReceipt } from '../apps/apps.ts'
 import type { Platform } from '../context.ts'
-import { Wiped } from '../keys/envelope.ts'
 import type { Kubernetes } from '../kubernetes/client.ts'
-import { ClusterAway, KubernetesError } from '../kubernetes/errors.ts'
 import type { DeliveryMetrics } from '../observe/metrics.ts'
-import { Refusal } from '../refusal.ts'
-import { rows, sqlState, statement } from '../store/database.ts'
-import { type Cause, openCluster, wordsOf } from './cluster.ts'
+import { sqlState } from '../store/database.ts'
+import { type Cause, openCluster } from './cluster.ts'
 import { carryOutDepartures, findOrphans } from './departures.ts'
-import { IncompleteRelease, type Timing, timing, type Workload } from './desired.ts'
-import { explain } from './explain.ts'
-import { type Patience, patience, type ServiceState, serviceState } from './observe.ts'
+import { type Timing, timing } from './desired.ts'
+import { type Patience, patience } from './observe.ts'
 import {
   claimDue,
   countDue,
   type DueApp,
+  idsOfApps,
   leaseSeconds,
   loadClaimed,
   markAllDue,
@@ -24,9 +20,8 @@ import {
   releaseClaim,
   renewClaims,
 } from './queue.ts'
-import { bringAbout, Foreign, NotYet, secretCandidates, sweepApp, sweepSecrets } from './reconcile.ts'
-import { decide, isGoingBack, type Look, record, recordRecovery } from './rollout.ts'
-import { ValueDamaged } from './values.ts'
+import { type Next, type Tending, tend } from './tend.ts'
+import { moveWaves } from './waves.ts'
 
 /**
  * The delivery loop: from rows to pods. Apps become due by a change, by something that happens in the cluster, or by time; whichever server
@@ -36,7 +31,7 @@ import { ValueDamaged } from './values.ts'
 export type DeliveryOptions = {
   times?: Timing
   patience?: Patience
-  /** how often to look for apps that are due without anyone having said so */
+  /** how often to look for what is due without anyone having said so */
   tickMs?: number
   resyncMs?: number
 }
@@ -50,252 +45,149 @@ export type Delivery = {
 
 const atOnce = 8
 /** Claimed ahead of their turn, so that a claim is not one statement each. */
-const claimedAhead = 16
+const claimedMax = 24
 
 export function startDelivery(
   platform: Platform,
   metrics: DeliveryMetrics,
   kubernetes: Kubernetes,
-  { times = timing, patience: limits = patience, tickMs = 1_000, resyncMs }: DeliveryOptions = {},
+  options: DeliveryOptions = {},
 ): Delivery {
   const { db, log, announcer } = platform
   const me = randomUUID()
   const waiting: DueApp[] = []
   const working = new Map<string, Promise<void>>()
+  /** what happened in the cluster and is not in the database yet: places, and by what it was found */
   const news = new Map<string, { namespace: string; app: string }>()
-  /** of apps: by what their next look was called for, if not by a change */
   const causes = new Map<string, Cause>()
-  const repairs = new Map<string, number[]>()
   let isAllDue = true
   let areWaitingDue = false
-  let isStopped = false
-  let pumping: Promise<void> | undefined
-  let departing: Promise<unknown> | undefined
-  let isAskedAgain = false
+  const stopping = new AbortController()
+  let isAbandoned = false
 
-  const cluster = openCluster(
-    kubernetes,
-    metrics,
-    log,
-    {
-      changed(cause, namespace, app = '') {
-        if (namespace !== undefined) {
-          news.set(`${namespace} ${app}`, { namespace, app })
-          causes.set(`${namespace} ${app}`, cause)
-        } else if (cause === 'back') isAllDue = true
-        else areWaitingDue = true
-        wake()
-      },
-    },
-    resyncMs,
-  )
-
-  function wake() {
-    if (isStopped || !cluster.isKnown) return
-    if (pumping) {
-      isAskedAgain = true
-      return
+  const changed = (cause: Cause, namespace?: string, app = '') => {
+    if (namespace === undefined && cause === 'back') isAllDue = true
+    else if (namespace === undefined) areWaitingDue = true
+    else {
+      news.set(`${namespace} ${app}`, { namespace, app })
+      causes.set(`${namespace} ${app}`, cause)
     }
-    pumping = pump()
-      .catch((error: unknown) =>
-        log.warn({ code: sqlState(error), err: nameOf(error) }, 'delivery could not look for work'),
-      )
-      .finally(() => {
-        pumping = undefined
-        if (isAskedAgain) {
-          isAskedAgain = false
-          wake()
-        }
-      })
+    apps.ask()
+  }
+  const cluster = openCluster(kubernetes, metrics, log, { changed }, options.resyncMs)
+  const tending: Tending = {
+    platform,
+    metrics,
+    cluster,
+    times: options.times ?? timing,
+    patience: options.patience ?? patience,
+    repairs: new Map(),
   }
 
-  async function pump() {
+  const failed = (what: string) => (error: unknown) =>
+    log.warn({ ...factsOf(error) }, `${what} failed; tried again soon`)
+  const apps = oneAtATime(stopping.signal, failed('looking for work'), async () => {
+    if (!cluster.isKnown) return
     await tellNews()
-    while (!isStopped && waiting.length < claimedAhead) {
-      const claims = await claimDue(db, me, atOnce + claimedAhead - waiting.length - working.size)
-      if (claims.length === 0) break
+    while (!stopping.signal.aborted && waiting.length < atOnce) {
+      const claims = await claimDue(db, me, claimedMax - waiting.length - working.size)
+      if (claims.length === 0) return
       waiting.push(...(await loadClaimed(db, me, claims)))
       begin()
-      if (waiting.length + working.size >= atOnce + claimedAhead) break
     }
-  }
+  })
+  const waves = oneAtATime(stopping.signal, failed('moving waves on'), () => moveWaves(platform))
+  const departures = oneAtATime(stopping.signal, failed('removing what was deleted'), async () => {
+    if (await carryOutDepartures(db, cluster, log)) setTimeout(departures.ask, 260).unref()
+  })
 
+  /** What happened in the cluster makes apps due, whoever then looks at them. */
   async function tellNews() {
     if (areWaitingDue) {
       areWaitingDue = false
-      await markWaitingDue(db).catch(rethrowAfter(() => (areWaitingDue = true)))
+      await markWaitingDue(db).catch(again(() => (areWaitingDue = true)))
     }
     if (isAllDue && cluster.away === undefined) {
       isAllDue = false
-      news.clear()
-      const all = await markAllDue(db).catch(rethrowAfter(() => (isAllDue = true)))
-      await findOrphans(db, cluster, new Set(all.map(({ id }) => id)), undefined)
+      const all = await markAllDue(db).catch(again(() => (isAllDue = true)))
+      await findOrphans(db, cluster, all, undefined)
     }
     if (news.size === 0) return
     const places = [...news.values()]
     news.clear()
-    const marked = await markDue(db, places).catch(rethrowAfter(() => (isAllDue = true)))
-    const namespaces = new Set(places.map(({ namespace }) => namespace))
-    if (marked.length < places.length) await findOrphans(db, cluster, await knownApps(), namespaces)
-  }
-
-  const knownApps = async () => new Set((await rows(db, allApps)).map(({ id }) => id))
-
-  /** Beside the apps: what was deleted. */
-  function depart() {
-    if (departing || isStopped) return
-    departing = carryOutDepartures(db, cluster, log)
-      .catch(
-        (error: unknown) => void log.warn({ code: sqlState(error), err: nameOf(error) }, 'departures not looked at'),
-      )
-      .finally(() => (departing = undefined))
-      .then((isMore) => {
-        if (isMore && !isStopped) setTimeout(depart, 260).unref()
-      })
+    const marked = await markDue(db, places).catch(again(() => (isAllDue = true)))
+    if (marked < places.length)
+      await findOrphans(db, cluster, await idsOfApps(db), new Set(places.map(({ namespace }) => namespace)))
   }
 
   function begin() {
-    while (working.size < atOnce && waiting.length > 0 && !isStopped) {
-      const app = waiting.shift()!
+    while (working.size < atOnce && !stopping.signal.aborted) {
+      const app = waiting.shift()
+      if (!app) return
       const done = work(app).finally(() => {
         working.delete(app.id)
         begin()
-        if (waiting.length < atOnce) wake()
+        if (waiting.length < atOnce) apps.ask()
       })
       working.set(app.id, done)
     }
   }
 
   async function work(app: DueApp) {
-    let nextMs: number | null
-    let tries = 0
-    try {
-      nextMs = await lookAt(app)
-    } catch (error) {
-      tries = app.tries + 1
-      nextMs = backOffMs(tries)
-      log.error(
-        { app: app.id, err: nameOf(error), code: sqlState(error), stack: framesOf(error) },
-        'delivery of an app failed',
-      )
-    }
-    if (nextMs !== null && nextMs < 0) {
-      tries = app.tries + 1
-      nextMs = backOffMs(tries)
-    }
+    const next = await tend(tending, app, causeOf(app)).catch((error: unknown): Next => {
+      log.error({ app: app.id, ...factsOf(error) }, 'delivery of an app failed')
+      return 'backOff'
+    })
     if (isAbandoned) return
-    await releaseClaim(db, me, app, nextMs, tries).catch((error: unknown) =>
-      // Its lease runs out.
-      log.warn({ app: app.id, code: sqlState(error) }, 'a claim could not be given back'),
-    )
+    const tries = next === 'backOff' ? app.tries + 1 : 0
+    const nextMs = next === 'never' ? null : next === 'again' ? 0 : next === 'backOff' ? backOffMs(tries) : next.afterMs
+    // If that fails, its lease runs out.
+    await releaseClaim(db, me, app, nextMs, tries).catch(failed('giving a claim back'))
   }
 
-  /** When to look again; -1: after a while that grows. */
-  async function lookAt(app: DueApp): Promise<number | null> {
-    const cause = causeOf(app)
-    const found = await look(app, cause)
-    const decision = decide(app, found.look)
-    const isRecorded = decision && (await record(platform, metrics, app, decision))
-    if (decision && (!isRecorded || decision.release !== undefined)) return 0
-    if ('obstacle' in found.look) {
-      if (!app.rollout && app.tries === 0)
-        log.warn({ app: app.id, reason: found.look.reason }, `an app cannot be looked after: ${found.look.message}`)
-      return -1
-    }
-    const isOver = !app.rollout || decision?.isFinished
-    if (!isOver) return openLookMs
-    const isLive = found.look.services.every(({ state }) => state === 'live')
-    if (!app.rollout && isLive && app.liveRelease !== app.release) await recordRecovery(platform, app)
-    const runs = decision?.live ?? (isLive ? app.release : app.liveRelease)
-    if (runs === app.release) await sweep(app, found.workloads)
-    return null
-  }
-
-  function causeOf(app: DueApp): Cause | undefined {
-    const keys = [`${app.namespace} ${app.name}`, `${app.namespace} `]
-    const found = keys.map((key) => causes.get(key)).find(Boolean)
-    causes.delete(keys[0]!)
-    return found
-  }
-
-  async function look(app: DueApp, cause: Cause | undefined): Promise<{ look: Look; workloads: Workload[] }> {
-    if (cluster.away !== undefined) return { look: pending('ClusterAway', cluster.away), workloads: [] }
-    try {
-      if (!app.rollout) refuseQuarrel(app)
-      const { workloads, writes } = await bringAbout(platform, cluster, app, times)
-      if (writes > 0 && !app.rollout) noteRepair(app, writes, cause)
-      const services: (ServiceState & { logs?: string[] })[] = app.services.map((service) =>
-        serviceState(cluster.picture, deploymentOf(workloads, service.name), service, limits),
-      )
-      if (app.rollout && !isGoingBack(app, app.rollout) && services.some(({ state }) => state === 'failed'))
-        return { look: { services: await explain(platform, cluster, app, services) }, workloads }
-      return { look: { services }, workloads }
-    } catch (error) {
-      return { look: obstacleOf(error), workloads: [] }
-    }
-  }
-
-  /** Somebody or something undoes what we do, again and again: then we take our time. */
-  function refuseQuarrel(app: DueApp) {
-    const recent = (repairs.get(app.id) ?? []).filter((at) => at > Date.now() - quarrelMs)
-    if (recent.length === 0) repairs.delete(app.id)
-    else repairs.set(app.id, recent)
-    if (recent.length >= repairsMax)
-      throw new NotYet(`Its objects were put back ${recent.length} times within a minute: someone else changes them.`)
-  }
-  function noteRepair(app: DueApp, writes: number, cause: Cause | undefined) {
-    repairs.set(app.id, [...(repairs.get(app.id) ?? []), Date.now()])
-    metrics.repairs.inc({ found: cause ?? 'timer' }, writes)
-    log.info({ app: app.id, writes, found: cause ?? 'timer' }, 'objects of an app were put back')
-  }
-
-  async function sweep(app: DueApp, workloads: Workload[]) {
-    await sweepApp(cluster, app, workloads)
-    const candidates = secretCandidates(cluster, app.namespace, workloads)
-    if (candidates.length === 0) return
-    const pins = await rows(db, pinned, [app.namespace])
-    await sweepSecrets(cluster, app.namespace, candidates, new Set(pins.map(({ pin }) => pin)))
+  function causeOf({ namespace, name }: DueApp): Cause | undefined {
+    const cause = causes.get(`${namespace} ${name}`) ?? causes.get(`${namespace} `)
+    causes.delete(`${namespace} ${name}`)
+    return cause
   }
 
   const stopListening = announcer.listen((announcement) => {
-    // Whatever was missed: an unseal, say, for which rollouts wait.
+    // Something was missed, or came that everything may have waited for, such as an unseal.
     if (announcement === null) areWaitingDue = true
-    if (announcement === null || ['app', 'rollout', 'secret', 'wave'].includes(announcement.noun)) wake()
-    if (announcement === null || ['app', 'vpc', 'organization'].includes(announcement.noun)) depart()
+    const isOf = (...nouns: string[]) => announcement === null || nouns.includes(announcement.noun)
+    if (isOf('app', 'rollout', 'secret', 'wave')) apps.ask()
+    if (isOf('wave', 'rollout')) waves.ask()
+    if (isOf('app', 'vpc', 'organization')) departures.ask()
   })
   const tick = setInterval(() => {
-    wake()
-    depart()
-  }, tickMs).unref()
-  const renewing = setInterval(
+    apps.ask()
+    waves.ask()
+    departures.ask()
+  }, options.tickMs ?? 1_000)
+  const beat = setInterval(
     () => {
-      const ids = [...working.keys(), ...waiting.map(({ id }) => id)]
-      if (ids.length > 0)
-        renewClaims(db, me, ids).catch((error: unknown) => log.warn({ code: sqlState(error) }, 'claims not renewed'))
-      countDue(db).then(
-        (count) => metrics.queue.set(count),
-        () => undefined,
-      )
+      const held = [...working.keys(), ...waiting.map(({ id }) => id)]
+      if (held.length > 0) renewClaims(db, me, held).catch(failed('renewing claims'))
+      countDue(db).then((count) => metrics.queue.set(count), failed('counting what is due'))
     },
     (leaseSeconds * 1000) / 3,
-  ).unref()
-
-  let isAbandoned = false
+  )
+  tick.unref()
+  beat.unref()
   const stop = () => {
-    isStopped = true
+    stopping.abort()
     stopListening()
     clearInterval(tick)
-    clearInterval(renewing)
+    clearInterval(beat)
     cluster.close()
   }
-  wake()
   return {
     async close() {
       stop()
-      await pumping
-      await departing
+      await Promise.all([apps.idle(), waves.idle(), departures.idle()])
       await Promise.all(working.values())
-      await Promise.all(waiting.splice(0).map((app) => releaseClaim(db, me, app, 0, app.tries).catch(() => undefined)))
+      const givenBack = waiting.splice(0).map((app) => releaseClaim(db, me, app, 0, app.tries))
+      await Promise.all(givenBack).catch(failed('giving claims back'))
       kubernetes.close()
     },
     abandon() {
@@ -306,66 +198,41 @@ export function startDelivery(
   }
 }
 
-/** While a rollout is on its way: what matters happens by events, this is for what is judged by time. */
-const openLookMs = 2_000
-const repairsMax = 10
-const quarrelMs = 60_000
+/** Runs when asked; asked again meanwhile, once more afterwards. */
+function oneAtATime(signal: AbortSignal, failed: (error: unknown) => void, work: () => Promise<void>) {
+  let running: Promise<void> | undefined
+  let isAskedAgain = false
+  const ask = () => {
+    if (signal.aborted) return
+    isAskedAgain = running !== undefined
+    running ??= work()
+      .catch(failed)
+      .finally(() => {
+        running = undefined
+        if (isAskedAgain) ask()
+      })
+  }
+  return { ask, idle: async () => running }
+}
 
 /** Half of it by chance, so that many that failed together do not come back together. */
 const backOffMs = (tries: number) =>
   Math.round(Math.min(60_000, 500 * 2 ** Math.min(tries, 10)) * (0.5 + Math.random() / 2))
 
-const rethrowAfter = (undo: () => void) => (error: unknown) => {
+const again = (undo: () => void) => (error: unknown) => {
   undo()
   throw error
 }
 
-const deploymentOf = (workloads: Workload[], service: string): Workload => {
-  const found = workloads.find(
-    ({ kind, metadata }) => kind === 'Deployment' && metadata.labels?.['1ctl.dev/service'] === service,
-  )
-  if (!found) throw new Error('a service without a deployment')
-  return found
-}
-
-const allApps = statement<{ id: string }>('delivery.apps', 'select id from apps')
-const pinned = statement<{ pin: string }>(
-  'delivery.pinned',
-  `select distinct b.secret_id || ' ' || b.version as pin
-   from vpcs v join apps a on a.vpc_id = v.id join release_bags b on b.app_id = a.id and b.release in (a.release, a.live_release)
-   where v.namespace = $1`,
-)
-
-const pending = (reason: string, message: string): Look => ({ obstacle: 'pending', reason, message })
-const failed = (reason: string, message: string): Look => ({ obstacle: 'failed', reason, message })
-
-/** What kept us from it, for the receipt; anything unforeseen is thrown on. */
-function obstacleOf(error: unknown): Look {
-  if (error instanceof ClusterAway) return pending('ClusterAway', error.message)
-  if (error instanceof Refusal && error.code === 'sealed')
-    return pending('Sealed', 'The server is sealed: 1ctl admin unseal')
-  if (error instanceof Wiped) return pending('Sealed', 'The server is being sealed.')
-  if (error instanceof Foreign) return pending('NotOurs', error.message)
-  if (error instanceof NotYet) return pending('NotYet', error.message)
-  if (error instanceof ValueDamaged) return failed('ValueDamaged', error.message)
-  if (error instanceof IncompleteRelease)
-    return failed('IncompleteRelease', 'a secret of this release was deleted since it was made')
-  if (error instanceof KubernetesError)
-    // The same again would be refused again; what else is refused (a quota, missing rights) may be allowed later.
-    return error.status === 400 || error.status === 422
-      ? failed(error.reason, error.message)
-      : pending(error.reason, wordsOf(error))
-  throw error
-}
-
-const nameOf = (error: unknown) => (error instanceof Error ? error.name : typeof error)
-/** Without the message, which may quote data. */
-const framesOf = (error: unknown) =>
-  error instanceof Error
-    ? error.stack
-        ?.split('\n')
-        .filter((line) => /^\s+at /.test(line))
-        .join('\n')
-    : undefined
-
-export type { ServiceReceipt }
+/** Of an error all but its message, which may quote data. */
+const factsOf = (error: unknown) => ({
+  err: error instanceof Error ? error.name : typeof error,
+  code: sqlState(error),
+  stack:
+    error instanceof Error
+      ? error.stack
+          ?.split('\n')
+          .filter((line) => /^\s+at /.test(line))
+          .join('\n')
+      : undefined,
+})

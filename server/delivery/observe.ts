@@ -156,6 +156,7 @@ function isCertain(
         now - since >= lastingMs &&
         /not found|manifest unknown|denied|unauthorized|forbidden|does not exist/i.test(waiting.message ?? '')
       )
+    case undefined:
     default:
       return false
   }

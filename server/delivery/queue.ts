@@ -90,22 +90,26 @@ const renew = statement(
 export const renewClaims = (db: Database, me: string, ids: string[]) => execute(db, renew, [ids, me])
 
 // In the order in which all who lock several apps lock them.
-const mark = statement<{ id: string }>(
+const mark = statement(
   'delivery.mark',
   `with want as (select * from unnest($1::text[], $2::text[]) as w (namespace, app)),
      found as (
        select a.id from apps a join vpcs v on v.id = a.vpc_id
        where a.release is not null and exists (select from want w where w.namespace = v.namespace and (w.app = '' or w.app = a.name))
        order by a.id for no key update of a)
-   update apps set due_at = now() from found where apps.id = found.id returning apps.id`,
+   update apps set due_at = now() from found where apps.id = found.id`,
 )
 export const markDue = (db: Database, places: { namespace: string; app: string }[]) =>
-  rows(db, mark, [places.map(({ namespace }) => namespace), places.map(({ app }) => app)])
+  execute(db, mark, [places.map(({ namespace }) => namespace), places.map(({ app }) => app)])
 
 const lockedInOrder = (condition: string) =>
   `update apps set due_at = now() where id in (select id from apps a where ${condition} order by id for no key update) returning id`
 const markAll = statement<{ id: string }>('delivery.markAll', lockedInOrder('release is not null'))
-export const markAllDue = (db: Database) => rows(db, markAll)
+export const markAllDue = async (db: Database) => idsIn(await rows(db, markAll))
+
+const all = statement<{ id: string }>('delivery.apps', 'select id from apps')
+export const idsOfApps = async (db: Database) => idsIn(await rows(db, all))
+const idsIn = (found: { id: string }[]) => new Set(found.map(({ id }) => id))
 
 const markWaiting = statement<{ id: string }>(
   'delivery.markWaiting',

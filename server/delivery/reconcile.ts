@@ -1,6 +1,7 @@
 import type { Platform } from '../context.ts'
 import { KubernetesError } from '../kubernetes/errors.ts'
 import type { PodSpec } from '../kubernetes/kinds.ts'
+import { type Database, rows, statement } from '../store/database.ts'
 import type { Cluster, Seen, Watched } from './cluster.ts'
 import { isOurs, secretsIn } from './cluster.ts'
 import {
@@ -66,8 +67,14 @@ async function ensureNamespace(cluster: Cluster, app: DueApp): Promise<number> {
       `The namespace ${name} is there, but was not made by this 1ctl for this VPC. Delete it, or rename the VPC.`,
     )
   if (known && isWithin(manifest.metadata.labels, known.metadata.labels)) return 0
-  await cluster.once(`Namespace ${name}`, () => cluster.apply(manifest, seen !== undefined))
-  return 1
+  let writes = 0
+  await cluster.once(`Namespace ${name}`, async () => {
+    // Made by now, for another app.
+    if (!known && cluster.picture.get('Namespace', { name })) return
+    await cluster.apply(manifest, seen !== undefined)
+    writes++
+  })
+  return writes
 }
 
 /** Another bag of the same name may have left an object that pods still use; then this one gets another name, and keeps it. */
@@ -135,6 +142,8 @@ async function ensureWorkload(cluster: Cluster, wanted: Workload): Promise<numbe
   if (known && isAsApplied(wanted, known)) return 0
   const seen = known ?? (await cluster.ask(kind, { ...metadata }))
   if (seen && !isOurs(seen)) throw foreign(kind, metadata.namespace ?? '', metadata.name)
+  // Another server has just applied it; a watch will tell us.
+  if (seen && !known && hashIn(seen) === hashIn(wanted)) return 0
   await cluster.apply(wanted, seen !== undefined)
   const added = known && additions(wanted, known)
   if (!added) return 1
@@ -142,9 +151,11 @@ async function ensureWorkload(cluster: Cluster, wanted: Workload): Promise<numbe
   return 2
 }
 
+const hashIn = ({ metadata }: Seen | Workload) => metadata.annotations?.[annotations.manifest]
+
 function isAsApplied(wanted: Workload, seen: Seen): boolean {
   return (
-    seen.metadata.annotations[annotations.manifest] === wanted.metadata.annotations?.[annotations.manifest] &&
+    hashIn(seen) === hashIn(wanted) &&
     isWithin(wanted.metadata.labels, seen.metadata.labels) &&
     isWithin(wanted['spec'], seen.spec) &&
     additions(wanted, seen) === undefined
@@ -179,42 +190,41 @@ const usedIn = (workloads: Workload[]) =>
 const podSpecOf = (deployment: Seen | Workload) =>
   'spec' in deployment ? (deployment['spec'] as { template: { spec: PodSpec } }).template.spec : { containers: [] }
 
-/** What of an app is in the cluster and should not be any more. */
-export async function sweepApp(cluster: Cluster, app: DueApp, workloads: Workload[]): Promise<number> {
+/** What is in the cluster of a live app and should not be any more: services that left it, and secrets that nothing needs. */
+export async function sweep(db: Database, cluster: Cluster, app: DueApp, workloads: Workload[]): Promise<void> {
+  const { namespace } = app
   const wanted = new Set(workloads.map(({ kind, metadata }) => `${kind} ${metadata.name}`))
   const left = (['Service', 'Deployment'] as const)
-    .flatMap((kind) => cluster.picture.ofApp(kind, app.namespace, app.name))
+    .flatMap((kind) => cluster.picture.ofApp(kind, namespace, app.name))
     .filter(({ kind, metadata }) => !wanted.has(`${kind} ${metadata.name}`) && !metadata.deletionTimestamp)
   await Promise.all(left.map((seen) => cluster.remove(seen)))
-  return left.length
+  await sweepSecrets(db, cluster, namespace)
 }
 
+const pinned = statement<{ pin: string }>(
+  'delivery.pinned',
+  `select distinct b.secret_id || ' ' || b.version as pin
+   from vpcs v join apps a on a.vpc_id = v.id join release_bags b on b.app_id = a.id and b.release in (a.release, a.live_release)
+   where v.namespace = $1`,
+)
+
 /**
- * Secret objects that no template and no pod of the namespace names, and no release that runs or should run is pinned to. `pinned` must have
- * been read after the picture: what an app was given since is named by neither its template nor a pod yet.
+ * Secret objects that no template and no pod of the namespace names, and to which no release that runs or should run is pinned. The picture is
+ * looked at first: what an app was given since is pinned by its release, before it is made.
  */
-export async function sweepSecrets(
-  cluster: Cluster,
-  namespace: string,
-  candidates: Seen[],
-  pinned: Set<string>,
-): Promise<number> {
+export async function sweepSecrets(db: Database, cluster: Cluster, namespace: string): Promise<void> {
   const { picture } = cluster
   const named = new Set([
     ...picture.all('Deployment', namespace).flatMap((seen) => secretsIn(podSpecOf(seen))),
     ...picture.all('Pod', namespace).flatMap(({ pod }) => pod?.secrets ?? []),
   ])
-  const unused = candidates.filter(
-    ({ metadata }) => !named.has(metadata.name) && !pinned.has(pinOf(metadata.labels)) && !metadata.deletionTimestamp,
+  const unnamed = picture
+    .all('Secret', namespace)
+    .filter(({ metadata }) => !named.has(metadata.name) && !metadata.deletionTimestamp)
+  if (unnamed.length === 0) return
+  const pins = new Set((await rows(db, pinned, [namespace])).map(({ pin }) => pin))
+  const unused = unnamed.filter(
+    ({ metadata }) => !pins.has(`${metadata.labels[labels.secret]} ${metadata.labels[labels.version]}`),
   )
   await Promise.all(unused.map((seen) => cluster.remove(seen)))
-  return unused.length
-}
-
-export const pinOf = (of: Record<string, string>) => `${of[labels.secret]} ${of[labels.version]}`
-
-/** Of each bag that is not there in its pinned version alone: what a sweep has to look at. Empty in an idle namespace. */
-export const secretCandidates = (cluster: Cluster, namespace: string, workloads: Workload[]): Seen[] => {
-  const used = usedIn(workloads)
-  return cluster.picture.all('Secret', namespace).filter(({ metadata }) => !used.has(metadata.name))
 }

@@ -126,7 +126,7 @@ const write = statement<Recorded>(
      steps = steps || coalesce((select jsonb_agg(jsonb_build_object('state', step, 'at', now())) from unnest($7::text[]) step), '[]'),
      finished_at = case when $8 then now() end
    where o.id = $1 and o.finished_at is null and exists (select from apps a where a.id = $2 and a.id = o.app_id and a.release = $3)
-   returning extract(epoch from (now() - o.created_at)) * 1000 as saved_ms`,
+   returning (extract(epoch from (now() - o.created_at)) * 1000)::float8 as saved_ms`,
 )
 const settle = statement(
   'delivery.settle',
@@ -177,7 +177,7 @@ export async function record(
     return recorded
   })
   if (!recorded) return false
-  const seconds = Number(recorded.saved_ms) / 1000
+  const seconds = recorded.saved_ms / 1000
   if (steps.includes('applied')) metrics.savedToApplied.observe(seconds)
   const last = steps.at(-1) ?? rollout.state
   if (last === 'live') metrics.savedToLive.observe(seconds)

@@ -1,4 +1,4 @@
-import { Client, type ClientConfig } from 'pg'
+import { Client } from 'pg'
 import type { ClusterChoice, Config } from '../config.ts'
 import type { Platform } from '../context.ts'
 import { connect } from '../kubernetes/client.ts'
@@ -108,7 +108,7 @@ const lockNumber = 7117_001
 
 /** Undefined where another server has it. */
 async function holdLock({ db }: Platform, lost: () => void): Promise<{ release: () => Promise<void> } | undefined> {
-  const client = new Client(db.options as ClientConfig)
+  const client = new Client(db.options)
   client.on('error', () => undefined)
   let isOver = false
   const ended = () => {
