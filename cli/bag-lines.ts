@@ -38,15 +38,26 @@ export async function showChanged(
   await showFollowed(bag, lines, options, deps)
 }
 
-/** What a change of a bag, or `secret deploy`, means for pods. */
-export async function showFollowed(
-  bag: Omit<ChangedBag, 'changes' | 'unchanged'>,
-  lines: string[],
+/** What a change of a bag means for pods. */
+async function showFollowed(bag: ChangedBag, lines: string[], options: WaitOptions, deps: Deps): Promise<void> {
+  const data = (rollouts: object[]) => ({ ...bag, rollouts })
+  await showAndFollow({ name: bag.name, lines, data, notes: notesOf(bag) }, bag, options, deps)
+}
+
+/** The same for `secret deploy`, which may find that all pods have it already. */
+export async function showRolledOut(
+  bag: Output<ApiContract['secretDeploy']>,
   options: WaitOptions,
   deps: Deps,
 ): Promise<void> {
+  const where = `${bag.name} (${placeOfBag(bag)})`
+  const otherwise = `No change: every app that uses ${where} runs v${bag.version} already.`
+  const isSure = bag.rollouts.length > 0
+  // A wave may find nothing to do either, app after app.
+  const lines = isSure ? [`${where}: rolling out v${bag.version}`] : bag.wave ? [] : [otherwise]
+  const notes = isSure ? notesOf(bag) : []
   const data = (rollouts: object[]) => ({ ...bag, rollouts })
-  await showAndFollow({ name: bag.name, lines, data, notes: notesOf(bag) }, bag, options, deps)
+  await showAndFollow({ name: bag.name, lines, notes, otherwise, data }, bag, options, deps)
 }
 
 function notesOf(bag: Pick<ChangedBag, 'stale' | 'rollouts' | 'wave'> & Parameters<typeof bagAgain>[0]): string[] {

@@ -205,9 +205,10 @@ describe('a rollout is waited for', () => {
   }, 60_000)
 })
 
-describe('at a terminal', needsTerminal, () => {
-  const signIn = () => machine.run(`auth login --url ${server.url} --token ${server.token}`)
+const signIn = () => machine.run(`auth login --url ${server.url} --token ${server.token}`)
+const [dim, notDim, erased] = ['\u001b[2m', '\u001b[22m', '\r\u001b[J']
 
+describe('at a terminal', needsTerminal, () => {
   test('one line is drawn again and again, and replaced by the result', async () => {
     const app = newName()
     await signIn()
@@ -218,14 +219,10 @@ describe('at a terminal', needsTerminal, () => {
     )
     expect(code, screen).toBe(0)
     expect(screen).toContain('Rolling out v1 … 0/2 ready (1s)')
-    expect(screen).toMatch(/\r\u001b\[J✓ app-\d+ v1 live in \d\.\d s\r\n$/)
-    // Nothing but that line, and always at its beginning.
-    expect(
-      screen
-        .replaceAll(/\u001b\[(?:2|22)m/g, '')
-        .split('\r\u001b[J')
-        .every((part) => /^(Rolling out v1 … |✓)/.test(part)),
-    ).toBe(true)
+    // Nothing but that line, always from its beginning, and then the result in its place.
+    const drawn = screen.replaceAll(dim, '').replaceAll(notDim, '').split(erased)
+    expect(drawn.at(-1)).toMatch(/^✓ app-\d+ v1 live in \d\.\d s\r\n$/)
+    expect(drawn.slice(0, -1).filter((part) => !part.startsWith('Rolling out v1 … '))).toEqual([])
   })
 
   test('Ctrl-C ends the waiting, not the rollout', async () => {
@@ -645,6 +642,54 @@ describe('1ctl secret', () => {
     })
   }, 60_000)
 
+  test('a shared one goes out app after app', async () => {
+    const [first, second] = [await newApp(), await newApp()]
+    await run('secret create --shared --name mail --kv MAIL_PASSWORD=first')
+    for (const app of [first, second]) await run(`deploy --name ${app} --env-from mail`)
+    await run('secret create --shared --name mail --kv MAIL_PASSWORD=second')
+    const deployed = await run('secret deploy mail --shared --wave-size 1')
+    expect(deployed).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(
+        new RegExp(`^mail \\(shared\\): rolling out v2\\n✓ ${first} v3 live.*\\n✓ ${second} v3 live.*\\n$`),
+      ),
+      stderr: expect.stringContaining(`First ${first}; once it is live ${second}.\nRolling out ${first} v3 … `),
+    })
+    const program = await json('secret create --shared --name mail --kv MAIL_PASSWORD=third --rollout')
+    expect(program).toMatchObject({
+      wave: expect.stringMatching(/^wav_/),
+      rollouts: [{ state: 'live' }, { state: 'live' }],
+    })
+    expect((await run(`deploy status ${program.wave}`)).stdout).toContain('mail v3: the wave through 2 apps is done\n')
+    expect(await run('secret deploy mail --shared')).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(/^No change./),
+    })
+  }, 60_000)
+
+  test('a wave that stops says where, and how to go on', async () => {
+    const [first, second] = [await newApp(), await newApp()]
+    await run('secret create --shared --name mode --kv MODE=fine')
+    const crashing = '--port 80 --env SIMULATE_CRASH_IF=MODE=broken'
+    write('satusky.toml', `[app]\nname = "${first}"\nport = 80\nenv_from = ["mode"]\n[checks]\nhealth_path = "/"\n`)
+    await run('deploy --env SIMULATE_CRASH_IF=MODE=broken')
+    await run(`deploy --name ${second} --env-from mode ${crashing}`)
+    const stopped = await run('secret create --shared --name mode --kv MODE=broken --rollout')
+    expect(stopped.code).toBe(7)
+    expect(stopped.stderr).toMatch(
+      new RegExp(
+        `Error: ${first} v3 failed and was rolled back: the previous version \\(v2\\) is still serving. The wave was stopped, not rolled out to ${second}.\\n`,
+      ),
+    )
+    const [, wave] = /Fix: 1ctl secret deploy --resume (wav_\w+), or --abort wav_/.exec(stopped.stderr) ?? []
+    expect((await run(`deploy status ${wave}`)).code).toBe(7)
+    expect((await run(`secret deploy --resume ${wave}`)).code).toBe(7)
+    expect((await run(`secret deploy --abort ${wave}`)).stdout).toBe(
+      `The wave of mode v2 ends here; as they are: ${second}.\n`,
+    )
+    expect((await run(`secret deploy --abort ${wave}`)).code).toBe(6)
+  }, 60_000)
+
   test('create for an app that is not deployed yet stores, and rolls out nothing', async () => {
     const app = newName()
     expect(await run(`secret create --app ${app} --kv A=1`)).toMatchObject({
@@ -657,9 +702,10 @@ describe('1ctl secret', () => {
   })
 })
 
+const complete = async (line: string) => (await run(`__complete bash ${line}`)).stdout.trim().split('\n')
+
 test('completion knows apps, services and the commands of deploy', async () => {
   const app = await newApp('--replicas 0')
-  const complete = async (line: string) => (await run(`__complete bash ${line}`)).stdout.trim().split('\n')
   expect(await complete('deploy re')).toEqual(
     ['releases', 'rollback', 'redeploy'].filter((word) => word.startsWith('re')),
   )

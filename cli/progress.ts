@@ -58,7 +58,7 @@ function liveBlock(paint: ReturnType<typeof painter>): Progress {
     stderr.write(fitting.map((line) => paint('dim', line)).join('\n'))
     height = fitting.length
   }
-  const clock = setInterval(draw, 1000)
+  const clock = setInterval(draw, 500)
   return {
     show(id, { text }) {
       if (ended) return

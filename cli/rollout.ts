@@ -38,13 +38,15 @@ export type Outcome = {
   lines: string[]
   /** the same, on stderr */
   notes?: string[]
+  /** for people, if in the end no pod had to change */
+  otherwise?: string
   /** for programs, with what is known of the rollouts in the end */
   data: (rollouts: (Summary | Receipt)[]) => object | Promise<object>
 }
 
 /** Prints what was done, waits until pods run it, and says how that ended: by its words and the exit code. */
 export async function showAndFollow(
-  { name, lines, notes = [], data }: Outcome,
+  { name, lines, notes = [], otherwise, data }: Outcome,
   started: Started,
   options: WaitOptions,
   deps: Deps,
@@ -65,7 +67,10 @@ export async function showAndFollow(
   if (forPrograms) {
     const receipts = ended.map(({ receipt }) => receipt)
     out.one(await data(receipts), name, [])
-  } else if (forPeople) for (const each of ended) if (each.receipt.state === 'live') out.text(liveLine(each))
+  } else if (forPeople) {
+    for (const each of ended) if (each.receipt.state === 'live') out.text(liveLine(each))
+    if (otherwise !== undefined && ended.length === 0) out.text(otherwise)
+  }
   if (failure) throw failure
 }
 

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { ApiError } from '@1ctl/contract/client'
 import { showDeployed } from '../app-lines.ts'
-import { aligned, showChanged, showFollowed } from '../bag-lines.ts'
+import { aligned, showChanged, showRolledOut } from '../bag-lines.ts'
 import type { Deps } from '../deps.ts'
 import { CliError, usage } from '../errors.ts'
 import { type Bag, bagFor, bagsAt, holderOf, keyNotFound, type PlaceOptions, placeFor, placeOfBag } from '../place.ts'
@@ -147,11 +147,7 @@ export async function secretDeploy({ group, ...options }: SecretDeployOptions, d
     }
     const { id } = await bagFor(group, options, deps)
     const bag = await api.secretDeploy({ ref: id, rollout: rolloutChoice({ waveSize }) })
-    const [where, nothing] = [`${bag.name} (${placeOfBag(bag)})`, bag.rollouts.length === 0 && !bag.wave]
-    const line = nothing
-      ? `No change: every app that uses ${where} runs v${bag.version} already.`
-      : `${where}: rolling out v${bag.version}`
-    await showFollowed(bag, [line], options, deps)
+    await showRolledOut(bag, options, deps)
   } catch (error) {
     if (!(error instanceof ApiError) || error.code !== 'nothing_staged') throw error
     deps.out.one({ unchanged: true, rollouts: [] }, '', [`No change. ${error.message}`])
