@@ -30,6 +30,7 @@ async function deliverTo(
 ) {
   const connection = cluster.kind === 'kubeconfig' ? await readKubeconfig(cluster.path) : readInCluster()
   const kubernetes = connect(connection, { timeoutMs })
+  platform.cluster.kubernetes = kubernetes
   say(`apps run in the cluster at ${connection.server}`)
   // Said, but no reason to stay down: it may come back, and everything else works without it.
   await kubernetes.version().catch((error: unknown) => say(`${(error as Error).message}; apps wait until it is back`))
@@ -54,6 +55,7 @@ async function deliverEmbedded(
   const begin = async () => {
     const embedded = await startEmbeddedCluster({ dataDir, log: platform.log })
     const kubernetes = connect(await readKubeconfig(embedded.kubeconfigFile), { timeoutMs })
+    platform.cluster.kubernetes = kubernetes
     const delivery = startDelivery(platform, metrics, kubernetes)
     say(
       `apps run in the embedded cluster: simulated, no container runs; kubectl --kubeconfig ${embedded.kubeconfigFile}`,
