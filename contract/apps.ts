@@ -3,7 +3,7 @@ import { route } from './dsl.ts'
 import { limits } from './limits.ts'
 import { matches, nameRules } from './names.ts'
 import { rolloutChoice, rolloutSummary } from './rollouts.ts'
-import { id, name, page, pageQuery, time } from './schemas.ts'
+import { flag, id, name, page, pageQuery, time } from './schemas.ts'
 
 /**
  * Apps and their services: what is deployed. A deploy declares; what was set by a command or the dashboard beside it (a variable, a bag that
@@ -289,6 +289,23 @@ export const apps = {
     }),
     output: deployed,
     errors: [...settles, 'key_not_found', 'service_not_found', 'variable_not_found', 'release_incomplete'],
+  }),
+  appLogs: route({
+    method: 'GET',
+    path: '/apps/{ref}/logs',
+    summary:
+      "What its containers write, line by line behind service/pod; known values of the app's secrets are blotted out",
+    access: 'read',
+    honorsLimits: true,
+    needsKeys: true,
+    query: where.extend({
+      service: z.string().max(100).optional(),
+      follow: flag.optional(),
+      tail: z.coerce.number().int().min(0).max(limits.logLinesMax).default(100),
+    }),
+    output: z.string(),
+    stream: 'text/plain',
+    errors: ['app_not_found', 'service_not_found', 'cluster_away'],
   }),
   effectiveEnv: route({
     method: 'GET',

@@ -28,8 +28,18 @@ export function admit<A extends Access>(
     if (access !== 'caller' && access !== 'session') check(caller, access)
   }
   // Named one by one: spreading two objects is dear on the path of every request.
-  const { db, log, attempts, keys, announcer } = platform
-  return { db, log, attempts, keys, announcer, request: rest.request, answer: rest.answer, caller } as unknown as Ctx<A>
+  const { db, log, attempts, keys, announcer, cluster } = platform
+  return {
+    db,
+    log,
+    attempts,
+    keys,
+    announcer,
+    cluster,
+    request: rest.request,
+    answer: rest.answer,
+    caller,
+  } as unknown as Ctx<A>
 }
 
 const signInHint = 'Sign in with: 1ctl auth login --token <token>'

@@ -4,10 +4,18 @@ import type { Logger } from 'pino'
 import type { Announcer } from './announce.ts'
 import type { Attempts } from './identity/attempts.ts'
 import type { Keyring } from './keys/keyring.ts'
+import type { Kubernetes } from './kubernetes/client.ts'
 import type { Database } from './store/database.ts'
 
-/** What lives as long as the process. */
-export type Platform = { db: Database; log: Logger; attempts: Attempts; keys: Keyring; announcer: Announcer }
+/** What lives as long as the process; the cluster only where this server delivers to one. */
+export type Platform = {
+  db: Database
+  log: Logger
+  attempts: Attempts
+  keys: Keyring
+  announcer: Announcer
+  cluster: { kubernetes: Kubernetes | undefined }
+}
 
 /** Who is calling: a person by browser session, or a token on behalf of its creator. */
 export type Caller = {

@@ -3,6 +3,7 @@ import { appRedeploy, appRollback, deploy, releaseList } from './apps/deploy.ts'
 import { effectiveEnv, envPatch, envView } from './apps/env.ts'
 import { rolloutList, rolloutView, waveAbort, waveResume, waveView } from './apps/rollouts.ts'
 import { adminAuditList, adminAuditVerify, auditList, auditVerify } from './audit/audit.ts'
+import { appLogs } from './delivery/logs.ts'
 import { eventStream } from './events.ts'
 import type { Implementation } from './http/mount.ts'
 import { meView } from './identity/me.ts'
@@ -60,6 +61,7 @@ export const implementation: Implementation = {
   memberInvite,
   memberPatch,
   memberDelete,
+  appLogs,
   eventStream,
   deploy,
   appList,

@@ -49,7 +49,7 @@ async function main(): Promise<void> {
   stops.push(() => metrics.close())
   const announcer = startAnnouncer(db, log)
   stops.push(() => announcer.close())
-  const platform: Platform = { db, log, attempts: attemptsIn(db), keys, announcer }
+  const platform: Platform = { db, log, attempts: attemptsIn(db), keys, announcer, cluster: { kubernetes: undefined } }
   stops.push(startKeyWatch(platform))
   stops.push(await deliver(platform, metrics.delivery, config, say))
   const { tls, publicUrl, trustProxy } = config

@@ -367,6 +367,7 @@ describe('a changed secret', () => {
     await server.client().deploy({ name, image })
     const attached = await server.client().secretPut({ deploymentId: name, keyValues: [{ key: 'B', value: 'x' }] })
     expect(attached).toMatchObject({ name: `${name}-secrets`, keys: ['A', 'B'], rollouts: [{ app: name, release: 2 }] })
+    expect(await server.client().appView({ ref: name })).toMatchObject({ staged: false })
     expect((await effective(name))?.variables.map((entry) => entry.name)).toEqual(['A', 'B'])
     const unset = await server.client().secretPatch({ ref: `${name}-secrets`, appId: name, unset: ['A'] })
     expect(unset).toMatchObject({ rollouts: [{ release: 3 }] })

@@ -5,7 +5,16 @@ import { execute, rows, statement, type Tx } from '../store/database.ts'
 import { uuidv7 } from '../store/uuid.ts'
 import { type App, appsById } from './apps.ts'
 import type { Inputs } from './effective.ts'
-import { inputsOf, makeRelease, noteStaged, presentRollout, type Rollout, releaseOf, repointBags } from './releases.ts'
+import {
+  canonical,
+  inputsOf,
+  makeRelease,
+  noteStaged,
+  presentRollout,
+  type Rollout,
+  releaseOf,
+  repointBags,
+} from './releases.ts'
 
 /** A bag that has just got another version, in the same transaction. */
 export type ChangedBag = { id: string; name: string; version: number; scope: 'org' | 'vpc' | 'app' }
@@ -74,12 +83,12 @@ export async function rollOutBag(
 /** As released, but the references to this bag as they are now: it may have just been attached, or have taken a namesake's place. */
 function withBag(released: Inputs, now: Inputs, bag: string, namesakes: string[]): Inputs {
   const merge = <Row extends { secret: string }>(before: Row[], after: Row[]) => {
-    const released = new Set(before.map((row) => JSON.stringify(row)))
-    const present = new Set(after.map((row) => JSON.stringify(row)))
+    const released = new Set(before.map((row) => canonical(row)))
+    const present = new Set(after.map((row) => canonical(row)))
     // In the order of now, which decides who wins.
     return [
-      ...after.filter((row) => row.secret === bag || released.has(JSON.stringify(row))),
-      ...before.filter((row) => !present.has(JSON.stringify(row)) && !namesakes.includes(row.secret)),
+      ...after.filter((row) => row.secret === bag || released.has(canonical(row))),
+      ...before.filter((row) => !present.has(canonical(row)) && !namesakes.includes(row.secret)),
     ]
   }
   return { ...released, uses: merge(released.uses, now.uses), links: merge(released.links, now.links) }

@@ -176,7 +176,9 @@ const underWay = statement<object>(
   'select from rollouts where app_id = $1 and finished_at is null',
 )
 
-const isEqual = (one: unknown, other: unknown) => JSON.stringify(sorted(one)) === JSON.stringify(sorted(other))
+/** The same text for the same content. */
+export const canonical = (value: unknown) => JSON.stringify(sorted(value))
+const isEqual = (one: unknown, other: unknown) => canonical(one) === canonical(other)
 /** PostgreSQL's jsonb keeps names in an order of its own. */
 function sorted(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(sorted)

@@ -27,7 +27,7 @@ export const appLogs: Api['appLogs'] = async (ctx, { ref, vpc, service, follow =
   const selector = `${labels.app}=${app.name}${service === undefined ? '' : `,${labels.service}=${service}`}`
   const pods = () => kubernetes.list('Pod', { namespace: app.namespace, labels: selector })
   const first = await pods().catch(refuseAway)
-  const source: Source = { kubernetes, follow, tail, blot: await blotterOf(ctx, app.id) }
+  const source: Source = { kubernetes, follow, blot: await blotterOf(ctx, app.id) }
   const output = new PassThrough({ encoding: 'utf8' })
   const signal = ctx.request.ended ?? new AbortController().signal
   void readAll(first.items).finally(() => output.end())
@@ -35,35 +35,47 @@ export const appLogs: Api['appLogs'] = async (ctx, { ref, vpc, service, follow =
 
   async function readAll(items: Found<'Pod'>[]) {
     const seen = new Set<string>()
-    const readNew = (found: Found<'Pod'>[]) =>
+    const readNew = (found: Found<'Pod'>[], tail?: number) =>
       found
         .filter(({ metadata, status }) => !seen.has(metadata.uid) && status?.phase !== 'Pending')
         .map((pod) => {
           seen.add(pod.metadata.uid)
-          return readPod(source, pod, output, signal)
+          return readPod(source, pod, tail, output, signal)
         })
-    await Promise.all(readNew(items))
-    // A rollout brings other pods, and other values.
-    while (follow && !signal.aborted && !output.destroyed) {
+    const reading = readNew(items, tail)
+    // A rollout brings other pods, which are read from their beginning, and other values.
+    const isRead = () => !follow || signal.aborted || output.destroyed
+    while (!isRead()) {
       await sleep(lookMs, undefined, { signal }).catch(() => undefined)
       source.blot = await blotterOf(ctx, app.id).catch(() => source.blot)
       const found = await pods().catch(() => undefined)
-      if (found) void Promise.all(readNew(found.items))
+      if (found) reading.push(...readNew(found.items))
     }
+    await Promise.all(reading)
   }
 }
 
 const lookMs = 2_000
 const lineLengthMax = 64 * 1024
 
-type Source = { kubernetes: Kubernetes; follow: boolean; tail: number; blot: Blot }
+type Source = { kubernetes: Kubernetes; follow: boolean; blot: Blot }
 
-async function readPod(source: Source, pod: Found<'Pod'>, output: PassThrough, signal: AbortSignal): Promise<void> {
+async function readPod(
+  source: Source,
+  pod: Found<'Pod'>,
+  tail: number | undefined,
+  output: PassThrough,
+  signal: AbortSignal,
+): Promise<void> {
   const { namespace = '', name, labels: podLabels } = pod.metadata
   const prefix = `${podLabels?.[labels.service] ?? ''}/${name} `
-  const { kubernetes, follow, tail } = source
+  const { kubernetes, follow } = source
   try {
-    const stream = await kubernetes.logs({ namespace, name }, { follow, tail }, { signal })
+    const stream = await kubernetes.logs(
+      { namespace, name },
+      { follow, ...(tail === undefined ? {} : { tail }) },
+      { signal },
+    )
     for await (const line of linesOf(stream)) {
       if (output.destroyed) return
       if (!output.write(`${prefix}${source.blot(line)}\n`)) await drained(output, signal)
@@ -110,8 +122,9 @@ const bagsOf = statement<BagAt>(
 )
 async function blotterOf(ctx: Ctx<'read'>, app: string): Promise<Blot> {
   const bags = await rows(ctx.db, bagsOf, [app])
-  const opened = await openBags(ctx, ctx.caller.organization.id, bags)
-  return blotterFor([...opened.values()].flatMap((values) => [...values.values()]))
+  // One by one, since several versions of a bag are among them.
+  const opened = await Promise.all(bags.map((bag) => openBags(ctx, ctx.caller.organization.id, [bag])))
+  return blotterFor(opened.flatMap((one) => [...one.values()].flatMap((values) => [...values.values()])))
 }
 
 function refuseAway(error: unknown): never {

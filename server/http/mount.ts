@@ -100,7 +100,10 @@ async function serve(platform: Platform, mounted: Mounted, request: FastifyReque
     if (!route.stream) return output
     // `x-accel-buffering` tells proxies not to keep it back.
     reply.type(`${route.stream}; charset=utf-8`).header('x-accel-buffering', 'no')
-    return await reply.send(Readable.from(output as AsyncIterable<string>))
+    const sent = reply.send(Readable.from(output as AsyncIterable<string>))
+    // At once, since the first bit may take a while.
+    reply.raw.flushHeaders()
+    return await sent
   } catch (error) {
     if (error instanceof Refusal && isAudited(error)) await auditRefusal(platform, caller, facts, request, error)
     throw error

@@ -71,7 +71,14 @@ export async function startTestServer(
   const stopHousekeeping = await startHousekeeping(db, undefined, log)
   const keys = await openKeyring({ db, log, seal, say: () => undefined })
   const announcer = startAnnouncer(db, log)
-  const platform: Platform = { db, log, attempts: attemptsIn(db), keys, announcer }
+  const platform: Platform = {
+    db,
+    log,
+    attempts: attemptsIn(db),
+    keys,
+    announcer,
+    cluster: { kubernetes: deliverTo?.kubernetes },
+  }
   const stopKeyWatch = startKeyWatch(platform, 500)
   const delivery = deliverTo && startDelivery(platform, metrics.delivery, deliverTo.kubernetes, deliverTo)
   const app = await createHttp(platform, metrics, {
