@@ -30,6 +30,7 @@ export const appLogs: Api['appLogs'] = async (ctx, { ref, vpc, service, follow =
   const source: Source = { kubernetes, follow, blot: await blotterOf(ctx, app.id) }
   const output = new PassThrough({ encoding: 'utf8' })
   const signal = ctx.request.ended ?? new AbortController().signal
+  const isRead = () => !follow || signal.aborted || output.destroyed
   void readAll(first.items).finally(() => output.end())
   return output
 
@@ -44,7 +45,6 @@ export const appLogs: Api['appLogs'] = async (ctx, { ref, vpc, service, follow =
         })
     const reading = readNew(items, tail)
     // A rollout brings other pods, which are read from their beginning, and other values.
-    const isRead = () => !follow || signal.aborted || output.destroyed
     while (!isRead()) {
       await sleep(lookMs, undefined, { signal }).catch(() => undefined)
       source.blot = await blotterOf(ctx, app.id).catch(() => source.blot)
