@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto'
 import type { Client } from '@1ctl/contract/client'
 import type { Argument, Command, Option } from 'commander'
+import { crypto } from './crypto.ts'
 import { createDeps, type Deps, type Run } from './deps.ts'
 import { clean } from './output.ts'
 import { createProgram, fill } from './program.ts'
@@ -114,7 +114,11 @@ const listed: Record<string, (client: Client) => Promise<Word[]>> = {
 
 async function cached(kind: string, deps: Deps, load: (client: Client) => Promise<Word[]>): Promise<Word[]> {
   const account = deps.account()
-  const name = createHash('sha256').update(`${kind} ${account.url} ${account.token}`).digest('hex').slice(0, 32)
+  const name = crypto()
+    .createHash('sha256')
+    .update(`${kind} ${account.url} ${account.token}`)
+    .digest('hex')
+    .slice(0, 32)
   const kept = deps.home.cache(name)
   if (kept && kept.ageMs < cacheMs) return kept.value as Word[]
   const words = await load(deps.clientFor(account))

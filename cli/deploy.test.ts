@@ -702,6 +702,49 @@ describe('1ctl secret', () => {
   })
 })
 
+describe('1ctl logs', () => {
+  test('shows what each pod wrote, behind its service and name', async () => {
+    const app = await newApp()
+    expect(await run(`logs ${app}`)).toEqual({
+      code: 0,
+      stdout: expect.stringMatching(
+        new RegExp(`^(?:${app}/${app}-\\S+ .*\\n)*${app}/${app}-\\S+ started acme/api:1.0 with .*\\n$`),
+      ),
+      stderr: '',
+    })
+    expect((await run(`logs ${app} --tail 1`)).stdout.trim().split('\n')).toHaveLength(1)
+    write('satusky.toml', `[app]\nname = "${app}"\n`)
+    expect((await run(`logs --service ${app}`)).stdout).toContain('started')
+  })
+
+  test('-f goes on with pods that come later, until Ctrl-C', needsTerminal, async () => {
+    const app = await newApp()
+    await signIn()
+    const { code, screen } = await inTerminal(machine, `logs ${app} -f --tail 1`, [
+      [
+        `${app}/`,
+        async () => {
+          await run(`env set LATER=1 --app ${app}`)
+          return ''
+        },
+      ],
+      ['with 1 environment variables: LATER', '\u0003'],
+    ])
+    expect(screen).toContain('environment variables: LATER')
+    expect(code).toBe(130)
+  })
+
+  test.each([
+    ['logs nowhere', 3, /^Error: No app "nowhere" in VPC "default"/],
+    ['logs refusing --service nowhere', 3, /^Error: .*service "nowhere"/],
+    ['logs refusing --tail many', 2, /Write a number from 0 to 5000./],
+    ['logs', 2, /^Error: Which app\?/],
+  ])('%s ends with %i', async (line, code, message) => {
+    await server.client().deploy({ name: 'refusing', image: 'a', replicas: 0 })
+    expect(await run(line)).toEqual({ code, stdout: '', stderr: expect.stringMatching(message) })
+  })
+})
+
 const complete = async (line: string) => (await run(`__complete bash ${line}`)).stdout.trim().split('\n')
 
 test('completion knows apps, services and the commands of deploy', async () => {

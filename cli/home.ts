@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto'
 import {
   chmodSync,
   closeSync,
@@ -13,6 +12,7 @@ import {
 } from 'node:fs'
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { crypto } from './crypto.ts'
 import { CliError } from './errors.ts'
 
 /** What `auth login` stores. */
@@ -99,7 +99,7 @@ export function createHome(env: NodeJS.ProcessEnv, warn: (text: string) => void)
 
 /** Under another name first, then renamed: a reader sees the old file or the new one, and nobody else either of them. */
 export function writePrivately(path: string, text: string): void {
-  const temporary = `${path}.${randomBytes(6).toString('hex')}`
+  const temporary = `${path}.${crypto().randomBytes(6).toString('hex')}`
   try {
     const file = openSync(temporary, 'wx', 0o600)
     try {

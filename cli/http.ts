@@ -1,9 +1,9 @@
-import { randomUUID } from 'node:crypto'
 import type { Agent, IncomingHttpHeaders } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ApiError, type Send } from '@1ctl/contract/client'
 import type { ErrorBody } from '@1ctl/contract/errors'
 import type { Base } from './address.ts'
+import { crypto } from './crypto.ts'
 import { CliError, usage } from './errors.ts'
 import { version } from './version.ts'
 import { day, dayMs, plural } from './words.ts'
@@ -35,7 +35,7 @@ export function createSend({ base, token, timeoutMs, debug, note }: Options): Se
       'user-agent': `1ctl/${version}`,
       ...(token === undefined ? {} : { 'x-satusky-api-key': token }),
       // By this key the server knows a repetition, so that a POST can be sent again too.
-      ...(method === 'POST' ? { 'idempotency-key': randomUUID() } : {}),
+      ...(method === 'POST' ? { 'idempotency-key': crypto().randomUUID() } : {}),
     }
     // A timer takes whole milliseconds, and not more than fit into 31 bits.
     const deadline = AbortSignal.timeout(Math.min(Math.ceil(timeoutMs), 2 ** 31 - 1))

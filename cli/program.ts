@@ -21,7 +21,7 @@ import type { Run } from './deps.ts'
 import { version } from './version.ts'
 import { duration } from './words.ts'
 
-/** The nouns: `1ctl token …` */
+/** The nouns: `1ctl token …`, and what has many flags. */
 const nouns: Noun[] = [
   {
     name: 'auth',
@@ -50,6 +50,13 @@ const nouns: Noun[] = [
     about: 'Variables of an app that may be read; for others see secret',
     example: '1ctl env set LOG_LEVEL=debug',
     commands: envCommands,
+  },
+  {
+    name: 'logs',
+    about: 'Show what the containers of an app write; values of its secrets are blotted out',
+    example: ['1ctl logs', '1ctl logs api -f --tail 20', '1ctl logs api --service worker'],
+    isCommand: true,
+    commands: logsCommand,
   },
   {
     name: 'secret',
@@ -108,6 +115,8 @@ type Noun = {
   alias?: string
   about: string
   example: string | string[]
+  /** a command itself, without others below it */
+  isCommand?: true
   commands: (noun: Command, run: Run) => void
 }
 
@@ -153,24 +162,28 @@ export function createProgram(run: Run, argv: string[] = []): Command {
         .default(30_000, '30s'),
     )
 
-  for (const { name, alias, about, example } of nouns) {
-    const noun = program.command(name).description(about).usage('<command> [flags]').helpCommand(false)
-    noun.addHelpText('before', examples(...[example].flat()))
+  for (const { name, alias, about } of nouns) {
+    const noun = program.command(name).description(about)
     if (alias) noun.alias(alias)
   }
-  logsCommand(program, run)
   statusCommand(program, run)
   completionCommand(program, run)
   helpCommand(program, run)
 
-  // Filled when needed: making all commands takes 5 ms, which every single one would pay.
+  // Filled when needed: making all commands takes 5 ms and more, which every single one would pay.
   return program.hook('preSubcommand', (_, command) => void fill(command, run))
 }
 
-/** The commands of a noun, made now. */
+/** The commands of a noun, or what a command takes, made now. */
 export function fill(command: Command, run: Run): Command {
   // `deploy env` is no noun, though there is one of this name.
-  const isNoun = command.parent !== null && command.parent.parent === null
-  if (isNoun && command.commands.length === 0) nouns.find(({ name }) => name === command.name())?.commands(command, run)
+  const isTop = command.parent !== null && command.parent.parent === null
+  const noun = isTop && !filled.has(command) ? nouns.find(({ name }) => name === command.name()) : undefined
+  if (!noun) return command
+  filled.add(command)
+  command.addHelpText('before', examples(...[noun.example].flat()))
+  if (!noun.isCommand) command.usage('<command> [flags]').helpCommand(false)
+  noun.commands(command, run)
   return command
 }
+const filled = new WeakSet<Command>()

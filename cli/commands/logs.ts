@@ -2,23 +2,16 @@ import { StringDecoder } from 'node:string_decoder'
 import { limits } from '@1ctl/contract/limits'
 import type { Command } from 'commander'
 import { type AppOptions, addAppOptions, appFor } from '../app.ts'
-import { examples } from '../command.ts'
 import type { Deps, Run } from '../deps.ts'
 import { count } from '../words.ts'
 
-export function logsCommand(program: Command, run: Run): void {
-  addAppOptions(
-    program
-      .command('logs')
-      .description('Show what the containers of an app wrote; values of its secrets are blotted out')
-      .argument('[app]', 'name or id (default: that of satusky.toml)')
-      .option('-f, --follow', 'go on with what they write, until Ctrl-C')
-      .option('--service <service>', 'only this service')
-      .option('--tail <lines>', 'how many lines of each pod', count(0, limits.logLinesMax), 100),
-    { isArgument: true },
-  )
-    .addHelpText('before', examples('1ctl logs', '1ctl logs api -f --tail 20', '1ctl logs api --service worker'))
-    .action(run(logs))
+export function logsCommand(command: Command, run: Run): void {
+  command
+    .argument('[app]', 'name or id (default: that of satusky.toml)')
+    .option('-f, --follow', 'go on with what they write, until Ctrl-C')
+    .option('--service <service>', 'only this service')
+    .option('--tail <lines>', 'how many lines of each pod', count(0, limits.logLinesMax), 100)
+  addAppOptions(command, { isArgument: true }).action(run(logs))
 }
 
 type LogsOptions = AppOptions & { follow?: boolean; service?: string; tail: number }

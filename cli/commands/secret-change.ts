@@ -1,7 +1,7 @@
-import { randomBytes } from 'node:crypto'
 import { ApiError } from '@1ctl/contract/client'
 import { showDeployed } from '../app-lines.ts'
 import { aligned, showChanged, showRolledOut } from '../bag-lines.ts'
+import { crypto } from '../crypto.ts'
 import type { Deps } from '../deps.ts'
 import { CliError, usage } from '../errors.ts'
 import { type Bag, bagFor, bagsAt, holderOf, keyNotFound, type PlaceOptions, placeFor, placeOfBag } from '../place.ts'
@@ -113,6 +113,7 @@ const letters = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789'
 
 /** As hard to guess as so many random bytes, in any of the alphabets. */
 export function generated(bytes: number, charset: (typeof charsets)[number]): string {
+  const { randomBytes } = crypto()
   if (charset !== 'alnum') return randomBytes(bytes).toString(charset)
   const length = Math.ceil((bytes * 8) / Math.log2(letters.length))
   let text = ''
