@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { contract, type Route } from '@1ctl/contract'
 import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest'
+import { deployed, embeddedPlace, receipt, startDelivering } from '../server/delivery/testing.ts'
 import { newMember, newOrganization, newToken, signIn } from '../server/testing/actors.ts'
 import { newApp } from '../server/testing/apps.ts'
 import { dump } from '../server/testing/dump.ts'
@@ -25,17 +26,19 @@ import { commandNames, driveCommandLine, waysIn } from './hunt-cli.ts'
 vi.setConfig({ testTimeout: 120_000 })
 
 const takesValues = ['secretPut', 'secretPatch', 'secretVerify', 'secretDiff']
-const movesValues = ['secretRestore']
+const movesValues = ['secretRestore', 'secretDeploy']
 const takesNone = words(`
   sessionCreate, sessionSwitch, invitationAccept, passwordChange, organizationCreate, organizationPatch, tokenCreate, tokenPatch,
-  tokenRotate, memberInvite, memberPatch, vpcCreate, vpcPatch, seal, unseal, masterRotate, masterProve, keysRotate`)
+  tokenRotate, memberInvite, memberPatch, vpcCreate, vpcPatch, seal, unseal, masterRotate, masterProve, keysRotate, deploy, appRollback,
+  appRedeploy, envPatch, waveResume, waveAbort`)
 
 /** Those that take values are found by the doors in `hunt-cli.ts`. */
 const commandsWithoutValues = words(`
   admin prove, admin rekey, admin rotate-master, admin seal, admin status, admin unseal, audit list, audit verify, auth login,
-  auth logout, auth status, completion, config show, help, member invite, member list, member remove, member role, org create,
+  auth logout, auth status, completion, config show, deploy delete, deploy deploy, deploy env, deploy list, deploy redeploy,
+  deploy releases, deploy rollback, deploy status, env import, env list, env set, env unset, help, logs, member invite, member list, member remove, member role, org create,
   org delete, org list, org rename, org show, profile create, profile delete, profile list, profile show, profile use,
-  secret delete, secret get, secret history, secret keys, secret list, secret unset, secret usage, status, token create,
+  secret delete, secret deploy, secret get, secret history, secret keys, secret list, secret unset, secret usage, status, token create,
   token delete, token disable, token enable, token get, token list, token rotate, user sessions list, user sessions revoke,
   vpc create, vpc delete, vpc get, vpc list, vpc protect, vpc unprotect`)
 
@@ -44,10 +47,12 @@ const namesOf = (chosen: [string, Route][]) => chosen.map(([name]) => name).toSo
 
 const allAnswers: string[] = []
 const visited = new Set<string>()
+const rolledOut: string[] = []
 // A folder of our own, so that whatever is written to a temporary file is found in it.
 const temporary = mkdtempSync(join(tmpdir(), '1ctl-test-'))
 const temporaryBefore = process.env.TMPDIR
 
+let place: Awaited<ReturnType<typeof embeddedPlace>>
 let server: TestServer
 let sealed: TestServer
 let owner: Credential
@@ -56,7 +61,8 @@ let commandLine: Awaited<ReturnType<typeof driveCommandLine>>
 
 beforeAll(async () => {
   process.env.TMPDIR = temporary
-  server = await startTestServer()
+  place = await embeddedPlace()
+  server = await startDelivering(place)
   sealed = await startTestServer({ seal: { source: 'manual', shares: 3, threshold: 2, sharesFile: undefined } })
   owner = await signIn(server, server.email, server.password)
   callers = {
@@ -73,6 +79,7 @@ beforeAll(async () => {
 })
 afterAll(async () => {
   await Promise.all([server.close(), sealed.close()])
+  await place.stop()
   if (temporaryBefore === undefined) delete process.env.TMPDIR
   else process.env.TMPDIR = temporaryBefore
   rmSync(temporary, { recursive: true, force: true })
@@ -158,6 +165,20 @@ test('every value goes through the command line', async () => {
   commandLine = await driveCommandLine(server, sealed, temporary)
 })
 
+test('every value is delivered, in a rollout that succeeds and in one that fails', async () => {
+  const client = server.client()
+  const data = { KEY: value('delivered'), FILE: value('delivered as a file') }
+  await client.secretPut({ name: 'delivered', data })
+  const how = { envFrom: ['delivered'], secretFiles: ['delivered'], env: { SIMULATE_CRASH_IF: 'BAD' } }
+  const live = await deployed(server, { name: 'delivered', image: 'acme/api:1.0', ...how })
+  expect(live?.state).toBe('live')
+  await deployed(server, { name: 'delivered-too', image: 'acme/api:1.0', envFrom: ['delivered'] })
+  const { rollouts, wave } = await client.secretPatch({ ref: 'delivered', set: { BAD: value('bad') }, rollout: 'now' })
+  const failed = await receipt(server, rollouts[0]?.id ?? '')
+  expect(failed).toMatchObject({ state: 'rolled_back', services: [{ reason: 'CrashLoopBackOff' }] })
+  rolledOut.push(failed.id, wave ?? '')
+})
+
 test('everything that can be read is read', async () => {
   const { items } = await server.client().secretList({ limit: 200 })
   expect(items.length).toBeGreaterThan(4)
@@ -165,8 +186,16 @@ test('everything that can be read is read', async () => {
   const refs: Record<string, string[]> = {
     organization: ['main'],
     name: ['default', 'prod', 'none'],
-    id: [token.id, 'none'],
-    ref: [...items.map(({ id }) => id), 'stored', 'stored?vpc=prod', 'stored?appId=later', 'none', control],
+    id: [token.id, ...rolledOut, 'none'],
+    ref: [
+      'delivered',
+      ...items.map(({ id }) => id),
+      'stored',
+      'stored?vpc=prod',
+      'stored?appId=later',
+      'none',
+      control,
+    ],
   }
   for (const [name, { path, query }] of routes.filter(([, { method }]) => method === 'GET')) {
     const [, param] = /\{(\w+)\}/.exec(path) ?? []

@@ -366,6 +366,16 @@ export function commandNames(): string[] {
   return leavesOf(newProgram().program).map(nameOf)
 }
 
+// When to roll out and how long to wait: no value goes through them. What a rollout tells is read from the server, good and bad.
+const waiting = new Set([
+  '--detach',
+  '--no-wait',
+  '--wait',
+  '--wait-timeout <duration>',
+  '--rollout',
+  '--wave-size <count>',
+])
+
 /** Each option and argument of the commands that have a door, and those among them that a door uses. */
 export async function waysIn() {
   const { program, last } = newProgram()
@@ -381,7 +391,7 @@ export async function waysIn() {
     [...driven].some((way) => way.startsWith(`${nameOf(command)} `)),
   )
   const known = commands.flatMap((command) => [
-    ...command.options.map(({ flags }) => wayOf(command, flags)),
+    ...command.options.filter(({ flags }) => !waiting.has(flags)).map(({ flags }) => wayOf(command, flags)),
     ...command.registeredArguments.map((_, n) => wayOf(command, `argument ${n}`)),
   ])
   return { commands: commands.map(nameOf), known, driven: [...driven] }
