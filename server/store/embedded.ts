@@ -182,7 +182,7 @@ const settingsFor = (version: number): Record<string, string> => ({
   cluster_name: `1ctl-${process.pid}`,
 
   shared_buffers: '64MB',
-  max_connections: '50',
+  max_connections: '60',
   jit: 'off',
   wal_level: 'minimal',
   max_wal_senders: '0',
