@@ -98,9 +98,6 @@ export function labelOf(typed: string): string {
   throw usage(`"${typed}" cannot be the name of a secret.`, `It can have ${nameRules.secret.says}`)
 }
 
-/** What a bag of an app is called that nobody named, so that repeating a command finds it again. */
-export const labelOfApp = (app: string) => `${app}-secrets`
-
 /**
  * The bag that a person means: by id, or by name. Flags say where to look, else satusky.toml: then its app's own bag comes before one
  * of the VPC and a shared one, as in the app itself, and bags of other apps are out of reach. Without both a name must be unique.

@@ -1,19 +1,10 @@
 import { ApiError, type Client } from '@1ctl/contract/client'
 import { decodeId } from '@1ctl/contract/ids'
+import { labelOfApp } from '@1ctl/contract/names'
 import { type ChangedBag, type Plan, showChanged, showPlan } from '../bag-lines.ts'
 import type { Deps } from '../deps.ts'
 import { CliError, usage } from '../errors.ts'
-import {
-  type Bag,
-  bagsAt,
-  labelOf,
-  labelOfApp,
-  type Place,
-  type PlaceOptions,
-  placeFor,
-  placeOfBag,
-  whereOf,
-} from '../place.ts'
+import { type Bag, bagsAt, labelOf, type Place, type PlaceOptions, placeFor, placeOfBag, whereOf } from '../place.ts'
 import type { WaitOptions } from '../rollout.ts'
 import { checked, readKeyFile, readValues, type ValueOptions, type Values } from '../values.ts'
 

@@ -31,7 +31,7 @@ export const attemptsIn = (db: Database) => ({
     if (counted.failures > failuresMax)
       throw new Refusal(
         'too_many_attempts',
-        `Too many failed attempts. Try again in ${inWords(counted.waitSeconds)}.`,
+        `Too many ${kind === 'compare' ? 'comparisons' : 'failed attempts'}. Try again in ${inWords(counted.waitSeconds)}.`,
         {
           headers: { 'retry-after': String(counted.waitSeconds) },
           details: { retryAfterSeconds: counted.waitSeconds },
