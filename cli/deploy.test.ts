@@ -71,7 +71,8 @@ describe('a rollout is waited for', () => {
       code: 0,
       stdout: expect.stringMatching(new RegExp(`^✓ ${app} v1 live in \\d\\.\\d s\\n$`)),
     })
-    expect(stderr).toMatch(/^(?:Rolling out v1 … (?:stored|applied)\n)*Rolling out v1 … 0\/1 ready\n$/)
+    // How many of its states are seen depends on how busy the machine is.
+    expect(stderr).toMatch(/^(?:Rolling out v1 … (?:stored|applied|[01]\/1 ready)\n)+$/)
     expect(await run(`deploy --name ${app} --image acme/api:1.0`)).toEqual({
       code: 0,
       stdout: `No change: ${app} has that already (v1).\n`,
@@ -131,7 +132,7 @@ describe('a rollout is waited for', () => {
     expect(stderr).toContain(
       `\nError: ${app} v2 failed and was rolled back: the previous version (v1) is still serving.\nCause: `,
     )
-    expect(stderr).toMatch(/\nCause: .*ImagePullBackOff.*\nFix: 1ctl deploy status rol_\w+\n$/)
+    expect(stderr).toMatch(/\nCause: .*ImagePullBackOff.*\nFix: Correct it, and roll it out again.\n$/)
     expect((await run('deploy list')).stdout).toMatch(new RegExp(`${app} +default +rejected +\\d/1 +v1 `))
     expect(await run(`deploy status ${app}`)).toMatchObject({
       code: 7,
@@ -214,11 +215,11 @@ describe('at a terminal', needsTerminal, () => {
     await signIn()
     const { code, screen } = await inTerminal(
       machine,
-      `deploy --name ${app} --image acme/api:1.0 --replicas 2 ${slowly(1500)}`,
+      `deploy --name ${app} --image acme/api:1.0 --replicas 2 ${slowly(3000)}`,
       [],
     )
     expect(code, screen).toBe(0)
-    expect(screen).toContain('Rolling out v1 … 0/2 ready (1s)')
+    expect(screen).toMatch(/Rolling out v1 … 0\/2 ready \([1-9]s\)/)
     // Nothing but that line, always from its beginning, and then the result in its place.
     const drawn = screen.replaceAll(dim, '').replaceAll(notDim, '').split(erased)
     expect(drawn.at(-1)).toMatch(/^✓ app-\d+ v1 live in \d\.\d s\r\n$/)

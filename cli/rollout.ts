@@ -260,7 +260,7 @@ function firstFailureOf(ended: Ended[]) {
   return {
     message: `${howItFailed(first, receipt)}${others}`,
     why: receipt.message ?? (reasons.length > 0 ? reasons.join('; ') : undefined),
-    fix: `1ctl deploy status ${id}`,
+    fix: 'Correct it, and roll it out again.',
     lines: talkative ? [`last lines of ${talkative.name}:`, ...talkative.logs.slice(-linesMax)] : [],
     details: { rollout: id, app, release, state },
   }

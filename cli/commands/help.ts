@@ -116,8 +116,9 @@ The token and the address it goes to come from the first of these that is there:
 A profile that does not exist is an error (exit 3): no other credential is used in its place. A stored token goes only
 to the address stored with it, over https or to this machine itself, and redirects are not followed.
 
-Which app a secret belongs to comes from --deployment-id, else --config staging (satusky.staging.toml, or a path), else
-satusky.toml in the working folder or a parent, up to the root of the repository; or from --app, --vpc or --shared.
+Which app a command means comes from its argument, --deployment-id or --app (with --vpc), else --config staging
+(satusky.staging.toml, or a path), else satusky.toml in the working folder or a parent, up to the root of the repository. A
+secret may also be of a VPC (--vpc alone) or of all apps (--shared). 1ctl deploy takes --name for the app.
 
 See what is in force: 1ctl config show --sources`,
 }
