@@ -4,6 +4,7 @@ import { ClusterAway, KubernetesError } from '../kubernetes/errors.ts'
 import { follow } from '../kubernetes/follow.ts'
 import type { Bare, Condition, ContainerStatus, Found, Kind, Manifest, Metadata, PodSpec } from '../kubernetes/kinds.ts'
 import type { DeliveryMetrics } from '../observe/metrics.ts'
+import { ensureAccess } from './access.ts'
 import { labels, ours, oursSelector } from './desired.ts'
 import { othersFields } from './drift.ts'
 
@@ -79,7 +80,9 @@ export function openCluster(
   resyncMs = resyncMsDefault,
 ): Cluster {
   const picture = createPicture()
-  const everything = new AbortController()
+  let isClosed = false
+  /** namespaces in which we may work, as far as we know */
+  const access = new Map<string, Promise<void>>()
   const secretsOf = new Map<string, { known: Promise<void>; stop: () => void; again: () => void }>()
   let away: string | undefined = 'The cluster was not reached yet.'
   let isKnown = false
@@ -90,7 +93,6 @@ export function openCluster(
   }
   const put = (cause: Cause, object: Seen) => {
     if (picture.put(object)) tell(cause, object)
-    if (object.kind === 'Namespace') followSecrets(object.metadata.name)
   }
   const drop = (cause: Cause, kind: Watched, ref: { namespace?: string; name: string; uid?: string }) => {
     const before = picture.drop(kind, ref)
@@ -98,6 +100,7 @@ export function openCluster(
     if (before?.kind === 'Namespace') {
       secretsOf.get(ref.name)?.stop()
       secretsOf.delete(ref.name)
+      access.delete(ref.name)
     }
   }
 
@@ -106,8 +109,7 @@ export function openCluster(
     let current = new AbortController()
     const where = { labels: oursSelector, ...(namespace ? { namespace } : {}) }
     const begin = (first: Cause) => {
-      const mine = (current = new AbortController())
-      const signal = AbortSignal.any([mine.signal, everything.signal])
+      const { signal } = (current = new AbortController())
       const found = new Set<string>()
       let cause: Cause = first
       const follower = {
@@ -170,7 +172,7 @@ export function openCluster(
   })
 
   function followSecrets(namespace: string) {
-    if (secretsOf.has(namespace) || everything.signal.aborted) return
+    if (secretsOf.has(namespace) || isClosed) return
     let settle: { resolve: () => void; reject: (error: unknown) => void }
     const renew = () => {
       const known = new Promise<void>((resolve, reject) => (settle = { resolve, reject }))
@@ -191,7 +193,11 @@ export function openCluster(
         changed('watch', namespace)
       },
     )
-    entry.stop = tracker.stop
+    entry.stop = () => {
+      tracker.stop()
+      // Nobody waits for them any more.
+      settle.reject(new ClusterAway('The Secrets are not followed any more.'))
+    }
     entry.again = tracker.again
   }
 
@@ -200,7 +206,14 @@ export function openCluster(
   }, resyncMs).unref()
 
   const underWay = new Map<string, Promise<void>>()
-  const count = (verb: string, kind: Kind) => metrics.kubernetesWrites.inc({ verb, kind })
+  const writing = async <Result>(verb: string, kind: Kind, namespace: string | undefined, request: Promise<Result>) => {
+    metrics.kubernetesWrites.inc({ verb, kind })
+    return request.catch((error: unknown) => {
+      // Our rights there may have been taken away: found out at the next look.
+      if (error instanceof KubernetesError && error.status === 403 && namespace) access.delete(namespace)
+      throw error
+    })
+  }
   const wrote = (manifest: Manifest<Watched>, metadata: Metadata) => {
     const { kind } = manifest
     const before = picture.get(kind, manifest.metadata)
@@ -211,7 +224,6 @@ export function openCluster(
       ...(known?.status ? { status: known.status } : {}),
       before: known?.metadata.generation === metadata.generation ? known?.before : progressAt(known?.status),
     })
-    if (kind === 'Namespace') followSecrets(manifest.metadata.name)
   }
 
   return {
@@ -224,6 +236,11 @@ export function openCluster(
       return isKnown
     },
     async secretsKnown(namespace) {
+      if (!access.has(namespace)) access.set(namespace, ensureAccess(kubernetes, namespace))
+      await access.get(namespace)?.catch((error: unknown) => {
+        access.delete(namespace)
+        throw error
+      })
       followSecrets(namespace)
       await secretsOf.get(namespace)?.known
     },
@@ -235,22 +252,21 @@ export function openCluster(
       return begun
     },
     async create(manifest) {
-      count('create', manifest.kind)
-      wrote(manifest, await kubernetes.create(manifest))
+      const { kind, metadata } = manifest
+      wrote(manifest, await writing('create', kind, metadata.namespace, kubernetes.create(manifest)))
     },
     async apply(manifest, force) {
-      count('apply', manifest.kind)
-      wrote(manifest, await kubernetes.apply(manifest, { force }))
+      const { kind, metadata } = manifest
+      wrote(manifest, await writing('apply', kind, metadata.namespace, kubernetes.apply(manifest, { force })))
     },
     async patch({ kind, metadata, ...seen }, change) {
-      count('patch', kind)
-      const after = await kubernetes.patch(kind, metadata, change)
+      const after = await writing('patch', kind, metadata.namespace, kubernetes.patch(kind, metadata, change))
       picture.put({ ...seen, ...seenOf(kind, { metadata: after }), ...('spec' in seen ? { spec: seen.spec } : {}) })
     },
     async remove({ kind, metadata }) {
-      count('delete', kind)
+      const { uid, namespace } = metadata
       try {
-        await kubernetes.delete(kind, metadata, { uid: metadata.uid })
+        await writing('delete', kind, namespace, kubernetes.delete(kind, metadata, { uid }))
       } catch (error) {
         if (!(error instanceof KubernetesError && error.status === 404)) throw error
       }
@@ -266,8 +282,9 @@ export function openCluster(
       }
     },
     close() {
+      isClosed = true
       clearInterval(resync)
-      everything.abort()
+      for (const tracker of [...trackers, ...secretsOf.values()]) tracker.stop()
     },
   }
 }

@@ -37,6 +37,8 @@ export type DeliveryOptions = {
 }
 
 export type Delivery = {
+  /** as whom it claims apps */
+  id: string
   /** ends what it is about to do, and gives its claims back */
   close(): Promise<void>
   /** as a process that is killed: stops without a word */
@@ -56,7 +58,7 @@ export function startDelivery(
   const { db, log, announcer } = platform
   const me = randomUUID()
   const waiting: DueApp[] = []
-  const working = new Map<string, Promise<void>>()
+  const working = new Map<DueApp, Promise<void>>()
   /** what happened in the cluster and is not in the database yet: places, and by what it was found */
   const news = new Map<string, { namespace: string; app: string }>()
   const causes = new Map<string, Cause>()
@@ -125,11 +127,11 @@ export function startDelivery(
       const app = waiting.shift()
       if (!app) return
       const done = work(app).finally(() => {
-        working.delete(app.id)
+        working.delete(app)
         begin()
         if (waiting.length < atOnce) apps.ask()
       })
-      working.set(app.id, done)
+      working.set(app, done)
     }
   }
 
@@ -166,7 +168,7 @@ export function startDelivery(
   }, options.tickMs ?? 1_000)
   const beat = setInterval(
     () => {
-      const held = [...working.keys(), ...waiting.map(({ id }) => id)]
+      const held = [...working.keys(), ...waiting].map(({ claim }) => claim)
       if (held.length > 0) renewClaims(db, me, held).catch(failed('renewing claims'))
       countDue(db).then((count) => metrics.queue.set(count), failed('counting what is due'))
     },
@@ -182,6 +184,7 @@ export function startDelivery(
     cluster.close()
   }
   return {
+    id: me,
     async close() {
       stop()
       await Promise.all([apps.idle(), waves.idle(), departures.idle()])

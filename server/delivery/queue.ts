@@ -13,7 +13,7 @@ export const leaseSeconds = 30
 
 /** An app as it should be, with its open rollout. */
 export type DueApp = AppAt & {
-  claimed: string
+  claim: Claim
   tries: number
   release: number
   liveRelease: number | null
@@ -21,6 +21,8 @@ export type DueApp = AppAt & {
   bags: Omit<BagObject, 'object'>[]
   rollout: OpenRollout | null
 }
+/** `due`: as it was when claimed; `until`: by our clock, moved on by renewals. */
+export type Claim = { id: string; due: string; until: number }
 export type OpenRollout = {
   id: string
   release: number
@@ -31,7 +33,7 @@ export type OpenRollout = {
   message: string | null
 }
 
-const claim = statement<{ id: string; due: string }>(
+const claim = statement<Omit<Claim, 'until'>>(
   'delivery.claim',
   `update apps set claimed_by = $1, claimed_until = now() + interval '${leaseSeconds} seconds'
    where id in (
@@ -39,9 +41,14 @@ const claim = statement<{ id: string; due: string }>(
      order by due_at limit $2 for no key update skip locked)
    returning id, due_at as due`,
 )
-export const claimDue = (db: Database, me: string, count: number) => rows(db, claim, [me, count])
+export async function claimDue(db: Database, me: string, count: number): Promise<Claim[]> {
+  // From before it was asked for: ours must not be the longer one.
+  const until = leaseEnd()
+  return (await rows(db, claim, [me, count])).map((row) => ({ ...row, until }))
+}
+const leaseEnd = () => Date.now() + leaseSeconds * 1000
 
-const load = statement<Omit<DueApp, 'claimed'>>(
+const load = statement<Omit<DueApp, 'claim'>>(
   'delivery.load',
   `select a.id, a.name, a.organization_id as "organizationId", a.vpc_id as "vpcId", v.namespace, a.tries, a.release,
      a.live_release as "liveRelease", r.services,
@@ -59,10 +66,12 @@ const load = statement<Omit<DueApp, 'claimed'>>(
    where a.id = any($1) and a.claimed_by = $2`,
 )
 /** As they are now: after the claim, so that whatever changes later finds them due again. */
-export async function loadClaimed(db: Database, me: string, claims: { id: string; due: string }[]): Promise<DueApp[]> {
-  const found = await rows(db, load, [claims.map(({ id }) => id), me])
-  const due = new Map(claims.map(({ id, due }) => [id, due]))
-  return found.map((app) => ({ ...app, services: app.services ?? [], claimed: due.get(app.id) ?? '' }))
+export async function loadClaimed(db: Database, me: string, claims: Claim[]): Promise<DueApp[]> {
+  const found = new Map((await rows(db, load, [claims.map(({ id }) => id), me])).map((app) => [app.id, app]))
+  return claims.flatMap((claim) => {
+    const app = found.get(claim.id)
+    return app ? [{ ...app, services: app.services ?? [], claim }] : []
+  })
 }
 
 // Made due again while we worked on it: it stays so, and its back-off begins anew.
@@ -77,17 +86,22 @@ const release = statement(
 export const releaseClaim = (
   db: Database,
   me: string,
-  app: { id: string; claimed: string },
+  { claim: { id, due } }: Pick<DueApp, 'claim'>,
   nextMs: number | null,
   tries: number,
-) => execute(db, release, [app.id, me, app.claimed, nextMs, tries])
+) => execute(db, release, [id, me, due, nextMs, tries])
 
-const renew = statement(
+const renew = statement<{ id: string }>(
   'delivery.renew',
   `update apps set claimed_until = now() + interval '${leaseSeconds} seconds'
-   where id in (select id from apps where id = any($1) and claimed_by = $2 for no key update skip locked)`,
+   where id in (select id from apps where id = any($1) and claimed_by = $2 for no key update skip locked)
+   returning id`,
 )
-export const renewClaims = (db: Database, me: string, ids: string[]) => execute(db, renew, [ids, me])
+export async function renewClaims(db: Database, me: string, claims: Claim[]): Promise<void> {
+  const until = leaseEnd()
+  const renewed = new Set((await rows(db, renew, [claims.map(({ id }) => id), me])).map(({ id }) => id))
+  for (const claim of claims) if (renewed.has(claim.id)) claim.until = until
+}
 
 // In the order in which all who lock several apps lock them.
 const mark = statement(

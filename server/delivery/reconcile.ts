@@ -41,7 +41,7 @@ export async function bringAbout(
     app,
     [...bags.values()].filter(({ object }) => used.has(object)),
   )
-  writes += (await Promise.all(workloads.map((workload) => ensureWorkload(cluster, workload)))).reduce(sum, 0)
+  writes += (await Promise.all(workloads.map((workload) => ensureWorkload(cluster, app, workload)))).reduce(sum, 0)
   return { workloads, writes }
 }
 
@@ -135,7 +135,7 @@ async function createSecret(cluster: Cluster, app: DueApp, bag: BagObject, value
   }
 }
 
-async function ensureWorkload(cluster: Cluster, wanted: Workload): Promise<number> {
+async function ensureWorkload(cluster: Cluster, { claim }: DueApp, wanted: Workload): Promise<number> {
   const { kind, metadata } = wanted
   const known = cluster.picture.get(kind, metadata)
   if (known?.metadata.deletionTimestamp) throw new NotYet(`The ${kind} ${metadata.name} is being deleted.`)
@@ -144,6 +144,8 @@ async function ensureWorkload(cluster: Cluster, wanted: Workload): Promise<numbe
   if (seen && !isOurs(seen)) throw foreign(kind, metadata.namespace ?? '', metadata.name)
   // Another server has just applied it; a watch will tell us.
   if (seen && !known && hashIn(seen) === hashIn(wanted)) return 0
+  // We stood still for so long that another server may be at work on it, with a later release.
+  if (Date.now() > claim.until) throw new NotYet('This server was too slow; another look is needed.')
   await cluster.apply(wanted, seen !== undefined)
   const added = known && additions(wanted, known)
   if (!added) return 1

@@ -15,6 +15,8 @@ export type Kubernetes = {
   version(call?: Call): Promise<{ major: string; minor: string; gitVersion: string }>
   /** Whether we may do this, e.g. `may('create', 'Secret', 'team-a')`; without a namespace, in all of them. */
   may(verb: string, kind: Kind, namespace?: string, call?: Call): Promise<boolean>
+  /** Who we are there: `system:serviceaccount:<namespace>:<name>`, or the name of a user. */
+  whoAmI(call?: Call): Promise<string>
   /** Makes a new object: where there is one of that name, whoever's, this is a KubernetesError AlreadyExists. */
   create<K extends Kind>(manifest: Manifest<K>, call?: Call): Promise<Metadata>
   /** Server-side apply: makes it so. Fields of other managers are a KubernetesError Conflict, or with `force` become ours. */
@@ -199,6 +201,16 @@ export function connect(connection: Connection, { timeoutMs = 30_000, writesAtOn
         call,
       )
       return status.allowed
+    },
+
+    whoAmI: async (call) => {
+      const path = '/apis/authentication.k8s.io/v1/selfsubjectreviews'
+      const review = { apiVersion: 'authentication.k8s.io/v1', kind: 'SelfSubjectReview' }
+      const { status } = await ask<{ status: { userInfo: { username: string } } }>(
+        { method: 'POST', path, type: json, body: JSON.stringify(review) },
+        call,
+      )
+      return status.userInfo.username
     },
 
     create: (manifest, call) => {

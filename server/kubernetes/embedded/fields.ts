@@ -156,16 +156,29 @@ export function merge(live: unknown, applied: unknown, shape: Shape): unknown {
 function mergeLists(live: unknown[], applied: unknown[], shape: Shape & { is: 'list' }): unknown[] {
   const there = new Map(live.map((item) => [stepOf(item, shape), item]))
   const wanted = new Map(applied.map((item) => [stepOf(item, shape), item]))
-  const order = [...wanted.keys()].filter((step) => there.has(step))
-  const liveOrder = [...there.keys()].filter((step) => wanted.has(step))
-  // What is there keeps its place, unless the applied order differs: else two managers would move each other's items for ever.
-  const steps = isDeepStrictEqual(order, liveOrder)
-    ? [...there.keys(), ...[...wanted.keys()].filter((step) => !there.has(step))]
-    : [...wanted.keys(), ...[...there.keys()].filter((step) => !wanted.has(step))]
-  return steps.map((step) => {
+  return inAppliedOrder([...there.keys()], [...wanted.keys()]).map((step) => {
     if (!wanted.has(step)) return there.get(step)
     return there.has(step) ? merge(there.get(step), wanted.get(step), shape.of) : wanted.get(step)
   })
+}
+
+/** What is applied keeps its order; what others have put there stays beside what it stood beside. As structured-merge-diff does it. */
+function inAppliedOrder(there: string[], wanted: string[]): string[] {
+  const shared = wanted.filter((step) => there.includes(step))
+  const order: string[] = []
+  let at = 0
+  for (const step of wanted) {
+    for (; at < there.length && there[at] !== step; at++) {
+      const other = there[at]!
+      if (!wanted.includes(other)) order.push(other)
+      // One that has a place in both waits until its turn comes.
+      else if (other === shared[0]) break
+    }
+    if (there[at] === step) at++
+    if (shared[0] === step) shared.shift()
+    order.push(step)
+  }
+  return [...order, ...there.slice(at).filter((step) => !wanted.includes(step))]
 }
 
 /** Without what is in `gone` and nobody keeps. */
