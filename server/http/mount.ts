@@ -24,7 +24,7 @@ import { shownPath } from './errors.ts'
 import { answerOnce } from './idempotency.ts'
 import { readBody } from './json.ts'
 import { refuseForeignOrigin } from './origin.ts'
-import type { View } from './view.ts'
+import type { Query, View } from './view.ts'
 
 /** One implementation per route of the contract: a function, or a view (one statement for caller and rows). */
 export type Implementation = { [K in keyof ApiContract]: Api[K] | View<K> }
@@ -77,8 +77,8 @@ async function serve(platform: Platform, mounted: Mounted, request: FastifyReque
     if (route.access !== 'public') {
       const credential = credentialOf(request, facts, mounted)
       if (credential) {
-        const found = early?.values
-          ? await findWithRows(platform, implemented as AnyView, credential, early.values)
+        const found = early?.query
+          ? await findWithRows(platform, early.query, credential)
           : { caller: await findCaller(platform.db, credential), rows: [] }
         caller = await settle(platform, credential, found?.caller, facts, request)
         rows = found?.rows ?? []
@@ -137,10 +137,10 @@ function closeOf({ raw }: FastifyReply): AbortSignal {
   return gone.signal
 }
 
-/** The input, or why it is none; for a view also the parameters of its statement. */
+/** The input, or why it is none; for a view also what it asks of the database. */
 type Parsed =
-  | { ok: true; value: Record<string, unknown>; values: unknown[] | undefined }
-  | { ok: false; refusal: unknown; values?: undefined }
+  | { ok: true; value: Record<string, unknown>; query: Query | undefined }
+  | { ok: false; refusal: unknown; query?: undefined }
 
 function parse({ route, implemented }: Mounted, request: FastifyRequest): Parsed {
   try {
@@ -149,7 +149,7 @@ function parse({ route, implemented }: Mounted, request: FastifyRequest): Parsed
       ...part(route.query ?? nothing, request.query, 'invalid_query'),
       ...part(route.body ?? nothing, readBody(request.body) ?? (route.body ? undefined : {}), 'invalid_body'),
     }
-    return { ok: true, value, values: typeof implemented === 'object' ? implemented.values(value as never) : undefined }
+    return { ok: true, value, query: typeof implemented === 'object' ? implemented.query(value as never) : undefined }
   } catch (refusal) {
     return { ok: false, refusal }
   }
@@ -219,8 +219,8 @@ export function tokenOf({ headers }: FastifyRequest): string | undefined {
   return /^bearer +(\S+)$/i.exec(headers.authorization ?? '')?.[1]
 }
 
-async function findWithRows({ db }: Platform, view: AnyView, { kind, hash }: Credential, values: unknown[]) {
-  const { name, text } = view.statements[kind]
+async function findWithRows({ db }: Platform, { statements, values }: Query, { kind, hash }: Credential) {
+  const { name, text } = statements[kind]
   const found = await db.query<CallerWithRows>({ name, text, values: [hash, ...values] })
   return found.rows[0]
 }

@@ -9,15 +9,32 @@ import { invalid } from '../refusal.ts'
  * `caller.user_id`, `caller.vpcs` and the parameters from $2 on; what it found for a caller who turns out not to be allowed is dropped.
  */
 export type View<Name extends keyof ApiContract, Row = never> = {
-  statements: ReturnType<typeof withRows>
-  values(input: Input<ApiContract[Name]>): unknown[]
+  query(input: Input<ApiContract[Name]>): Query
   present(rows: Row[], input: Input<ApiContract[Name]>, caller: Caller): Output<ApiContract[Name]>
 }
 
-export const view = <Name extends keyof ApiContract, Row>(
+export type Query = { statements: ReturnType<typeof withRows>; values: unknown[] }
+
+type Making<Name extends keyof ApiContract> = { sql: string; values(input: Input<ApiContract[Name]>): unknown[] }
+
+/** `filtered` is the statement for when something is looked for: conditions cost also where they are not asked for. */
+export function view<Name extends keyof ApiContract, Row>(
   name: Name,
-  { sql, ...rest }: { sql: string } & Omit<View<Name, Row>, 'statements'>,
-): View<Name, Row> => ({ statements: withRows(name, sql), ...rest })
+  making: Making<Name> & { filtered?: Making<Name> & { when(input: Input<ApiContract[Name]>): boolean } } & Pick<
+      View<Name, Row>,
+      'present'
+    >,
+): View<Name, Row> {
+  const { filtered } = making
+  const [plain, narrow] = [withRows(name, making.sql), filtered && withRows(`${name}.filtered`, filtered.sql)]
+  return {
+    query: (input) =>
+      narrow && filtered?.when(input)
+        ? { statements: narrow, values: filtered.values(input) }
+        : { statements: plain, values: making.values(input) },
+    present: (...found) => making.present(...found),
+  }
+}
 
 type PageInput = { cursor?: string | undefined; limit: number }
 

@@ -30,25 +30,11 @@ export type Bag = {
 /** With what it takes to change it: of each key's value all but the value. */
 export type WholeBag = Bag & { values: { key: string; version: number; fingerprint: Buffer; size: number }[] }
 
-// Of the apps that use it, the one that is worst off counts.
-const statusOfUsed = `coalesce((
-  select (array['live', 'redeploy_needed', 'rolling_out', 'pending', 'rejected'])[max(case
-    when a.rejected_release is not null and (
-      select b.version from release_bags b where b.app_id = a.id and b.release = a.rejected_release and b.secret_id = s.id) = s.version then 5
-    when o.state = 'pending' then 4
-    when p.version is distinct from s.version then 2
-    when o.state is not null then 3
-    else 1 end)]
-  from apps a
-  left join release_bags p on p.app_id = a.id and p.release = a.release and p.secret_id = s.id
-  left join rollouts o on o.app_id = a.id and o.finished_at is null
-  where a.id in (select app_id from secret_uses where secret_id = s.id union select app_id from secret_links where secret_id = s.id)
-), 'redeploy_needed')`
 export const bagColumns = `
   s.id, s.name, s.type, s.vpc_id, v.name as vpc, v.protected, s.app, a.id as app_id, s.version, s.keys, s.created_at, s.created_by, s.updated_at,
   s.updated_by, s.used_by,
-  case when s.used_by > 0 then ${statusOfUsed}
-    when exists (
+  case when s.used_by > 0 then status_of_used(s.id, s.version)
+    when s.app is null and exists (
       select from secrets n where n.organization_id = s.organization_id and n.name = s.name and (s.vpc_id is null or n.vpc_id = s.vpc_id)
         and ((s.vpc_id is null and n.vpc_id is not null) or (s.app is null and n.app is not null))) then 'shadowed'
     else 'unused' end as status`

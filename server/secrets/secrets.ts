@@ -33,37 +33,46 @@ import { openVersion } from './versions.ts'
 import { type Edit, type Edited, editBag, refuseConflict, writeVersion, writeVersionAtOnce } from './write.ts'
 
 export const secretList = view('secretList', {
-  // The filters are one `case`, of which PostgreSQL guesses that half of the rows pass it: so it reads from the newest on until the page is
-  // full. Of as many separate ones it would guess that hardly a row passes, and read and sort all of them.
-  sql: `select ${bagColumns} from (
-          select * from secrets s
-          where s.organization_id = caller.organization_id and s.id < coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff') and case when
-            (caller.vpcs is null or s.vpc_id = any(caller.vpcs)) and (caller.apps is null or s.app = any(caller.apps))
+  sql: listSql(),
+  values: (input) => pageValues('secret', input),
+  filtered: {
+    when: ({ scope, app, vpc, type, q }) => [scope, app, vpc, type, q].some((given) => given !== undefined),
+    sql: listSql(`
             and ($4::text is null or $4 = case when s.app is not null then 'app' when s.vpc_id is not null then 'vpc' else 'org' end)
             and ($5::text is null or s.app = $5
               or exists (select from apps a where a.id = $6::uuid and a.vpc_id = s.vpc_id and a.name = s.app))
             and ($7::text is null or exists (select from vpcs v where v.id = s.vpc_id and (v.name = $7 or v.id = $8::uuid)))
             and ($9::text is null or s.type = $9)
             and ($10::text is null or strpos(s.name, lower($10)) > 0
-              or exists (select from unnest(s.keys) key where strpos(lower(key), lower($10)) > 0))
-            then true else false end
-          order by s.id desc limit $3) s ${bagJoins}
-        order by s.id desc`,
-  values: (input) => {
-    const { scope, app, vpc, type, q } = input
-    return [
-      ...pageValues('secret', input),
-      scope ?? null,
-      app ?? null,
-      app === undefined ? null : (decodeId('app', app) ?? null),
-      vpc ?? null,
-      vpc === undefined ? null : (decodeId('vpc', vpc) ?? null),
-      type ?? null,
-      q ?? null,
-    ]
+              or exists (select from unnest(s.keys) key where strpos(lower(key), lower($10)) > 0))`),
+    values: (input) => {
+      const { scope, app, vpc, type, q } = input
+      return [
+        ...pageValues('secret', input),
+        scope ?? null,
+        app ?? null,
+        app === undefined ? null : (decodeId('app', app) ?? null),
+        vpc ?? null,
+        vpc === undefined ? null : (decodeId('vpc', vpc) ?? null),
+        type ?? null,
+        q ?? null,
+      ]
+    },
   },
   present: (rows: Bag[], input) => toPage('secret', rows, input, presentBag),
 })
+
+// The conditions are one `case`, of which PostgreSQL guesses that half of the rows pass it: so it reads from the newest on until the page is
+// full. Of as many separate ones it would guess that hardly a row passes, and read and sort all of them.
+function listSql(conditions = ''): string {
+  return `select ${bagColumns} from (
+            select * from secrets s
+            where s.organization_id = caller.organization_id and s.id < coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff') and case when
+              (caller.vpcs is null or s.vpc_id = any(caller.vpcs)) and (caller.apps is null or s.app = any(caller.apps))${conditions}
+              then true else false end
+            order by s.id desc limit $3) s ${bagJoins}
+          order by s.id desc`
+}
 
 type KeyRow = {
   key: string

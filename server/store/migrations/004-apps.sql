@@ -164,3 +164,22 @@ begin
   return null;
 end $$;
 create trigger vpc_departs after delete on vpcs for each row execute function vpc_departs();
+
+-- Whether pods run a bag's version of now: of the apps that use it, the one that is worst off counts. A function, since a list asks for it only
+-- where a bag is used, and the plan of a query would be made ready for it in any case.
+create function status_of_used(bag uuid, current integer) returns text language plpgsql stable as $$
+begin
+  return coalesce((
+    select (array['live', 'redeploy_needed', 'rolling_out', 'pending', 'rejected'])[max(case
+      when a.rejected_release is not null and (
+        select b.version from release_bags b where b.app_id = a.id and b.release = a.rejected_release and b.secret_id = bag) = current then 5
+      when o.state = 'pending' then 4
+      when p.version is distinct from current then 2
+      when o.state is not null then 3
+      else 1 end)]
+    from apps a
+    left join release_bags p on p.app_id = a.id and p.release = a.release and p.secret_id = bag
+    left join rollouts o on o.app_id = a.id and o.finished_at is null
+    where a.id in (select app_id from secret_uses where secret_id = bag union select app_id from secret_links where secret_id = bag)
+  ), 'redeploy_needed');
+end $$;
