@@ -51,22 +51,29 @@ const workload = {
     .max(512)
     .regex(/^[a-z0-9][\w./:@-]*$/i, { error: 'an image: acme/api:1.0' })
     .optional(),
-  port: z.int().min(1).max(65_535).optional(),
+  port: z.int().min(1).max(65_535).nullable().optional(),
   replicas: z.int().min(0).max(limits.replicasMax).optional(),
-  command: words.optional(),
-  args: words.optional(),
+  command: words.nullable().optional(),
+  args: words.nullable().optional(),
   healthPath: z
     .string()
     .max(1024)
     .regex(/^\/[!-~]*$/, { error: 'a path: /healthz' })
+    .nullable()
     .optional()
     .meta({ description: 'asked for on `port`: a pod counts as ready once it answers 200' }),
-  resources: z.strictObject({ requests: amounts.optional(), limits: amounts.optional() }).optional(),
+  resources: z.strictObject({ requests: amounts.optional(), limits: amounts.optional() }).nullable().optional(),
   env: env.optional(),
   envFrom: bags.optional().meta({ description: 'secrets: each key becomes a variable; later ones win' }),
   secretFiles: bags.optional().meta({ description: 'secrets: each key becomes a file /run/secrets/<KEY>' }),
 }
 
+const dryRun = z
+  .boolean()
+  .optional()
+  .meta({ description: 'check everything and say what would be, but change nothing' })
+
+// null takes a field away; one that is not given stays.
 const deploy = z
   .strictObject({
     name: name('app'),
@@ -75,6 +82,7 @@ const deploy = z
       .array(z.strictObject({ name: name('service'), ...workload }))
       .min(1)
       .max(limits.servicesMax)
+      .nullable()
       .optional()
       .meta({ description: "several workloads; the app's own fields are their defaults, lists and env are merged" }),
     security: z.enum(['baseline', 'restricted']).optional(),
@@ -82,7 +90,7 @@ const deploy = z
     rollout: rolloutChoice.optional(),
     onFailure: z.enum(['rollback', 'keep']).optional(),
     note: z.string().max(limits.noteLengthMax).optional(),
-    dryRun: z.boolean().optional().meta({ description: 'check everything and say what would be, but change nothing' }),
+    dryRun,
   })
   .check((context) => {
     const names = (context.value.services ?? []).map(({ name }) => name)
@@ -244,6 +252,7 @@ export const apps = {
       release: z.int().min(1),
       secrets: z.enum(['current', 'release']).optional(),
       note: z.string().max(limits.noteLengthMax).optional(),
+      dryRun,
     }),
     output: deployed,
     status: 202,
@@ -257,7 +266,10 @@ export const apps = {
     honorsLimits: true,
     needsKeys: true,
     query: where,
-    body: z.strictObject({ restart: z.boolean().optional().meta({ description: 'also if nothing is staged (true)' }) }),
+    body: z.strictObject({
+      restart: z.boolean().optional().meta({ description: 'also if nothing is staged (true)' }),
+      dryRun,
+    }),
     output: deployed,
     status: 202,
     errors: [...settles, 'key_not_found', 'release_incomplete', 'nothing_staged'],
@@ -286,6 +298,7 @@ export const apps = {
       service: name('service').optional(),
       rollout: rolloutChoice.optional(),
       note: z.string().max(limits.noteLengthMax).optional(),
+      dryRun,
     }),
     output: deployed,
     errors: [...settles, 'key_not_found', 'service_not_found', 'variable_not_found', 'release_incomplete'],

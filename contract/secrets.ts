@@ -167,6 +167,7 @@ const put = z
     if (appId !== undefined) problem('appId', 'does not go with deploymentId')
     if (
       deploymentId !== undefined &&
+      !deploymentId.startsWith('dep_') &&
       decodeId('app', deploymentId) === undefined &&
       !matches(nameRules.app, deploymentId)
     )

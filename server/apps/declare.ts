@@ -10,13 +10,13 @@ type Declared = {
   envFrom?: string[] | undefined
   secretFiles?: string[] | undefined
 }
-type Declaration = Declared & { services?: ({ name: string } & Declared)[] | undefined }
+type Declaration = Declared & { services?: ({ name: string } & Declared)[] | null | undefined }
 
 /** What a deploy declares takes the place of what the one before declared, and leaves alone what was set by itself. */
 export async function declareApp(tx: Tx, app: AppRow, { services, ...own }: Declaration): Promise<void> {
   const levels = [{ ...own, name: '' }, ...(services ?? [])]
   const bags = await bagsByName(tx, app, levels)
-  if (services) await execute(tx, forgetServices, [app.id, services.map(({ name }) => name)])
+  if (services !== undefined) await execute(tx, forgetServices, [app.id, (services ?? []).map(({ name }) => name)])
   for (const { name, env, envFrom, secretFiles } of levels) {
     // A service is declared as a whole, an app field by field.
     const isWhole = name !== ''

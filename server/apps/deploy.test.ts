@@ -78,12 +78,31 @@ describe('POST /deploy as its users write it', () => {
     expect(await variable(name, 'A')).toMatchObject({ value: '1' })
   })
 
+  test('null takes a field away', async () => {
+    const name = fresh()
+    const client = server.client()
+    await client.deploy({ name, image, port: 80, command: ['run'], services: [{ name: 'web' }, { name: 'worker' }] })
+    await client.envPatch({ ref: name, service: 'worker', set: { A: '1' } })
+    const { app } = await client.deploy({ name, port: null, command: null, services: null })
+    expect(app.services).toMatchObject([{ name, image, port: null }])
+    expect((await client.envView({ ref: name })).items).toEqual([])
+    await expect(client.deploy({ name, image: null as never })).rejects.toMatchObject({ code: 'invalid_body' })
+  })
+
   test('a dry run says what would be and changes nothing', async () => {
     const name = fresh()
     const dry = await server.client().deploy({ name, image, env: { A: '1' }, dryRun: true })
     expect(dry).toMatchObject({ release: 1, effectiveEnv: [{ variables: [{ name: 'A' }] }] })
     await expect(server.client().appView({ ref: name })).rejects.toMatchObject({ code: 'app_not_found' })
     expect((await server.client().auditList({ object: name })).items).toEqual([])
+    await server.client().deploy({ name, image })
+    const before = await server.client().appView({ ref: name })
+    const dryRun = true
+    const would = await server.client().envPatch({ ref: name, set: { B: '2' }, dryRun })
+    expect(would).toMatchObject({ release: 2, effectiveEnv: [{ variables: [{ name: 'B', value: '2' }] }] })
+    await server.client().appRedeploy({ ref: name, dryRun })
+    await server.client().appRollback({ ref: name, release: 1, dryRun })
+    expect(await server.client().appView({ ref: name })).toEqual(before)
   })
 
   test.each([
@@ -257,6 +276,25 @@ describe('variables', () => {
   })
 })
 
+describe('after a deploy that the pods rejected', () => {
+  test('a variable and a secret go on from what runs; only a redeploy tries the rejected image again', async () => {
+    const [name, bag] = [fresh(), fresh('bag')]
+    const client = server.client()
+    await put(bag, { KEY: 'one' }, { appId: name })
+    await client.deploy({ name, image, envFrom: [bag] })
+    await client.deploy({ name, image: 'acme/api:broken' })
+    // As the delivery loop leaves it.
+    await server.db.query('update apps set release = 1, live_release = 1, rejected_release = 2 where name = $1', [name])
+    await server.db.query("update rollouts set state = 'rolled_back', finished_at = now() where finished_at is null")
+    const images = ({ services }: { services: { image: string }[] }) => services.map((service) => service.image)
+    expect(images((await client.envPatch({ ref: name, set: { A: '1' } })).app)).toEqual([image])
+    await client.secretPatch({ ref: bag, appId: name, set: { KEY: 'two' } })
+    expect(images(await client.appView({ ref: name }))).toEqual([image])
+    expect(await client.appView({ ref: name })).toMatchObject({ release: 4, staged: true })
+    expect(images((await client.appRedeploy({ ref: name })).app)).toEqual(['acme/api:broken'])
+  })
+})
+
 describe('a changed secret', () => {
   test('of an app rolls out at once: a new release with its version, superseding the rollout before', async () => {
     const [name, bag] = [fresh(), fresh('bag')]
@@ -371,10 +409,10 @@ describe('a changed secret', () => {
     expect((await effective(name))?.variables.map((entry) => entry.name)).toEqual(['A', 'B'])
     const unset = await server.client().secretPatch({ ref: `${name}-secrets`, appId: name, unset: ['A'] })
     expect(unset).toMatchObject({ rollouts: [{ release: 3 }] })
-    const gone = server
-      .client()
-      .secretPut({ deploymentId: 'dep_01kjt0000000000000000000zz', keyValues: [{ key: 'A', value: 'x' }] })
-    await expect(gone).rejects.toMatchObject({ code: 'app_not_found' })
+    for (const id of ['dep_123abc', 'dep_01kjt0000000000000000000zz']) {
+      const body = { deploymentId: id, keyValues: [{ key: 'A', value: 'x' }] }
+      expect(codeOf(await server.call('/secrets', { as: { token: server.token }, body }))).toBe('app_not_found')
+    }
   })
 })
 

@@ -97,20 +97,24 @@ async function ensureApp(tx: Tx, ctx: Ctx<'deploy'>, vpc: { id: string }, input:
   return { ...app, spec }
 }
 
-/** What is given counts, the rest stays; the list of services is whole by itself. */
+/** What is given counts, null takes away, the rest stays; the list of services is whole by itself. */
 function mergeSpec(before: Spec, input: Input): Spec {
   const { services, security } = input
-  return {
+  const merged = {
     ...before,
-    ...workloadOf(input),
+    ...given(input),
     ...(security ? { security } : {}),
-    ...(services ? { services: services.map((service) => ({ name: service.name, ...workloadOf(service) })) } : {}),
+    ...(services ? { services: services.map((service) => ({ name: service.name, ...given(service) })) } : {}),
   }
+  const taken = [...fields.filter((field) => input[field] === null), ...(services === null ? ['services'] : [])]
+  return Object.fromEntries(Object.entries(merged).filter(([field]) => !taken.includes(field)))
 }
 
 const fields = ['image', 'port', 'replicas', 'command', 'args', 'healthPath', 'resources'] as const
-const workloadOf = (given: Pick<Input, (typeof fields)[number]>): Workload =>
-  Object.fromEntries(fields.flatMap((field) => (given[field] === undefined ? [] : [[field, given[field]]])))
+const given = (input: Pick<Input, (typeof fields)[number]>): Workload =>
+  Object.fromEntries(
+    fields.flatMap((field) => (input[field] === undefined || input[field] === null ? [] : [[field, input[field]]])),
+  )
 
 type Releasing = Omit<Making, 'inputs'> & { isStaged?: boolean }
 
@@ -146,55 +150,53 @@ export const audited = (app: App, detail: Record<string, unknown>) => ({
 export const changeApp = (
   ctx: Ctx<'deploy'>,
   found: Granted<App, 'deploy'>,
+  { dryRun, ...detail }: Record<string, unknown> & { dryRun: boolean | undefined },
   work: (tx: Tx, app: App) => ReturnType<typeof answer>,
-  detail: Record<string, unknown>,
 ) => {
   refuseProtected(ctx, found)
-  return change(ctx, async (tx) => {
-    await lockOrganization(tx, ctx.caller.organization.id)
-    const app = await appNow(tx, found)
-    const result = await work(tx, app)
-    return { result, audit: audited(app, { ...detail, release: result.release }) }
+  return dryRunOf<Awaited<ReturnType<typeof answer>>>(dryRun, (rehearse) =>
+    change(ctx, async (tx) => {
+      await lockOrganization(tx, ctx.caller.organization.id)
+      const app = await appNow(tx, found)
+      const result = await work(tx, app)
+      rehearse(result)
+      return { result, audit: audited(app, { ...detail, release: result.release }) }
+    }),
+  )
+}
+
+export const appRollback: Api['appRollback'] = async (ctx, input) => {
+  const { release: number, secrets = 'current', dryRun } = input
+  const found = await appFor(ctx, input.ref, input)
+  return changeApp(ctx, found, { dryRun, to: number, secrets }, async (tx, app) => {
+    const earlier = await releaseOf(tx, app, number)
+    if (!earlier)
+      throw new Refusal('release_not_found', `"${app.name}" has no release ${number} any more.`, {
+        hint: `See them with: 1ctl deploy releases ${app.name}`,
+      })
+    const made = await makeRelease(tx, ctx.caller, app, {
+      cause: `rollback to ${number}`,
+      note: input.note,
+      pins: secrets === 'release' ? { release: number } : 'current',
+      inputs: earlier.inputs,
+    })
+    await noteStaged(tx, app, made.number)
+    return answer(tx, app, made)
   })
 }
 
-export const appRollback: Api['appRollback'] = async (ctx, { ref, vpc, release: number, secrets = 'current', note }) =>
-  changeApp(
-    ctx,
-    await appFor(ctx, ref, { vpc }),
-    async (tx, app) => {
-      const earlier = await releaseOf(tx, app, number)
-      if (!earlier)
-        throw new Refusal('release_not_found', `"${app.name}" has no release ${number} any more.`, {
-          hint: `See them with: 1ctl deploy releases ${app.name}`,
-        })
-      const made = await makeRelease(tx, ctx.caller, app, {
-        cause: `rollback to ${number}`,
-        note,
-        pins: secrets === 'release' ? { release: number } : 'current',
-        inputs: earlier.inputs,
-      })
-      await noteStaged(tx, app, made.number)
-      return answer(tx, app, made)
-    },
-    { to: number, secrets },
-  )
-
-export const appRedeploy: Api['appRedeploy'] = async (ctx, { ref, vpc, restart = true }) =>
-  changeApp(
-    ctx,
-    await appFor(ctx, ref, { vpc }),
-    async (tx, app) => {
-      if (app.release === null && Object.keys(app.spec).length === 0)
-        throw new Refusal('nothing_staged', `"${app.name}" was never deployed.`, { hint: 'Deploy it: 1ctl deploy' })
-      const result = await release(tx, ctx, app, { cause: 'redeploy', pins: 'current' })
-      if (!result.unchanged) return result
-      if (!restart)
-        throw new Refusal('nothing_staged', `Nothing is staged for "${app.name}": its pods run what was saved.`)
-      return release(tx, ctx, app, { cause: 'restart', pins: 'current', restart: true })
-    },
-    {},
-  )
+export const appRedeploy: Api['appRedeploy'] = async (ctx, { ref, vpc, restart = true, dryRun }) => {
+  const found = await appFor(ctx, ref, { vpc })
+  return changeApp(ctx, found, { dryRun }, async (tx, app) => {
+    if (app.release === null && Object.keys(app.spec).length === 0)
+      throw new Refusal('nothing_staged', `"${app.name}" was never deployed.`, { hint: 'Deploy it: 1ctl deploy' })
+    const result = await release(tx, ctx, app, { cause: 'redeploy', pins: 'current' })
+    if (!result.unchanged) return result
+    if (!restart)
+      throw new Refusal('nothing_staged', `Nothing is staged for "${app.name}": its pods run what was saved.`)
+    return release(tx, ctx, app, { cause: 'restart', pins: 'current', restart: true })
+  })
+}
 
 type ReleaseRow = {
   number: number

@@ -1,13 +1,11 @@
-import { change } from '../change.ts'
 import type { Api } from '../context.ts'
-import { lockOrganization } from '../identity/organizations.ts'
 import { invalid, Refusal } from '../refusal.ts'
 import { rows, statement } from '../store/database.ts'
-import { appFor, appNow, refuseProtected } from './apps.ts'
+import { appFor } from './apps.ts'
 import { bagsByName, setVariables, unsetVariables, type Value } from './declare.ts'
-import { audited, release } from './deploy.ts'
-import { type EffectiveService, type Entry, effectiveServices } from './effective.ts'
-import { bagsOfNow, inputsOf } from './releases.ts'
+import { answer, changeApp } from './deploy.ts'
+import { type EffectiveService, type Entry, effectiveServices, type Inputs } from './effective.ts'
+import { bagsOfNow, inputsOf, makeRelease, noteStaged, releaseOf } from './releases.ts'
 
 /** Variables of an app: plain ones, links to a key, and what becomes of them together with whole secrets. */
 
@@ -32,41 +30,52 @@ export const envView: Api['envView'] = async (ctx, { ref, ...where }) => {
   return { items: found.map(({ service, ...variable }) => ({ ...variable, service: service || null })) }
 }
 
-export const envPatch: Api['envPatch'] = async (
-  ctx,
-  { ref, vpc, set = new Map<string, Value>(), unset = [], service = '', rollout, note },
-) => {
-  const found = await appFor(ctx, ref, { vpc })
-  refuseProtected(ctx, found)
+export const envPatch: Api['envPatch'] = async (ctx, input) => {
+  const { set = new Map<string, Value>(), unset = [], service = '', rollout, note, dryRun } = input
+  const found = await appFor(ctx, input.ref, input)
   const both = unset.filter((name) => set.has(name))
   if (both.length > 0) throw invalid('invalid_body', [{ path: 'unset', message: `sets and unsets ${both.join(', ')}` }])
-  return change(ctx, async (tx) => {
-    await lockOrganization(tx, ctx.caller.organization.id)
-    const app = await appNow(tx, found)
+  const removed = [...new Set(unset)].toSorted()
+  const detail = { dryRun, set: [...set.keys()].toSorted(), unset: removed, service: service || null }
+  return changeApp(ctx, found, detail, async (tx, app) => {
     if (service !== '' && !(app.spec.services ?? [{ name: app.name }]).some(({ name }) => name === service))
       throw new Refusal('service_not_found', `"${app.name}" has no service "${service}".`)
     const bags = await bagsByName(tx, app, [{ env: set }])
-    const names = [...new Set(unset)]
-    if ((await unsetVariables(tx, app, service, names)) < names.length)
-      throw new Refusal('variable_not_found', `"${app.name}" has not all of the variables ${names.join(', ')}.`, {
-        hint: `See them with: 1ctl env list`,
+    if ((await unsetVariables(tx, app, service, removed)) < removed.length)
+      throw new Refusal('variable_not_found', `"${app.name}" has not all of the variables ${removed.join(', ')}.`, {
+        hint: `See them with: 1ctl env list --app ${app.name}`,
       })
     await setVariables(tx, app, service, set, bags, false)
-    const result = await release(tx, ctx, app, {
-      cause: `env ${[...set.keys(), ...names].toSorted().join(', ')}`.slice(0, 200),
+    const names = [...set.keys(), ...removed].toSorted()
+    const now = await inputsOf(tx, app)
+    const released = await releaseOf(tx, app, app.release)
+    const isStaged = rollout === 'stage' || !released
+    const made = await makeRelease(tx, ctx.caller, app, {
+      cause: `env ${names.join(', ')}`.slice(0, 200),
       note,
-      // Another secret's staged version stays where it is.
+      // Whatever else is staged, or was rejected, stays where it is.
       pins: { current: [...bags.values()].map(({ id }) => id) },
-      isStaged: rollout === 'stage' || app.release === null,
+      inputs: isStaged ? now : withVariables(released.inputs, now, service, names),
+      isDry: isStaged,
     })
-    const detail = {
-      set: [...set.keys()].toSorted(),
-      unset: names.toSorted(),
-      service: service || null,
-      release: result.release,
-    }
-    return { result, audit: audited(app, detail) }
+    await noteStaged(tx, app, made.number)
+    return answer(tx, app, made)
   })
+}
+
+/** As released, but these variables of a service as they are now. */
+function withVariables(released: Inputs, now: Inputs, service: string, names: string[]): Inputs {
+  type Named = { service: string; variable: string }
+  const isMeant = (row: Named) => row.service === service && names.includes(row.variable)
+  const merge = <Row extends Named>(before: Row[], after: Row[]) => [
+    ...before.filter((row) => !isMeant(row)),
+    ...after.filter(isMeant),
+  ]
+  return {
+    ...released,
+    variables: merge(released.variables, now.variables),
+    links: merge(released.links, now.links),
+  }
 }
 
 export const effectiveEnv: Api['effectiveEnv'] = async (ctx, { ref, ...where }) => {

@@ -98,7 +98,7 @@ const namesakesOf = statement<{ id: string }>(
   `select n.id from secrets s join secrets n on n.organization_id = s.organization_id and n.name = s.name where s.id = $1`,
 )
 
-// Those that refer to the bag itself, and to a namesake of a wider scope that it may have just put in the shade.
+// Those that do not run its version of now, and refer to the bag itself or to a namesake of a wider scope that it may have just put in the shade.
 const users = statement<{ app_id: string }>(
   'follow.users',
   `select distinct r.app_id
@@ -106,7 +106,9 @@ const users = statement<{ app_id: string }>(
    join secrets namesake on namesake.organization_id = s.organization_id and namesake.name = s.name
    join (select app_id, secret_id from secret_uses union select app_id, secret_id from secret_links) r on r.secret_id = namesake.id
    join apps a on a.id = r.app_id
-   where s.id = $1 and (s.vpc_id is null or (s.vpc_id = a.vpc_id and (s.app is null or s.app = a.name)))
+   where s.id = $1 and not exists (
+       select from release_bags b where b.app_id = a.id and b.release = a.release and b.secret_id = s.id and b.version = s.version)
+     and (s.vpc_id is null or (s.vpc_id = a.vpc_id and (s.app is null or s.app = a.name)))
      and (namesake.id = s.id
        or (s.app is not null and namesake.app is null) or (s.vpc_id is not null and namesake.vpc_id is null))
    order by r.app_id`,

@@ -322,11 +322,21 @@ const staged = statement<{ is: boolean }>(
      where b.app_id = $1 and b.release = $2 and b.version <> s.version) as is`,
 )
 const markStaged = statement('releases.markStaged', 'update apps set staged = $2 where id = $1')
+/** Of bags the order decides who wins, of variables it does not. */
+const inAnyOrder = ({ variables, links, ...inputs }: Inputs) => ({
+  ...inputs,
+  variables: variables.map(canonical).toSorted(),
+  links: links.map(canonical).toSorted(),
+})
+
 /** Notes whether a release made of what is declared now would tell the pods something new. */
 export async function noteStaged(tx: Tx, app: AppRow, release: number | null): Promise<boolean> {
   const made = await releaseOf(tx, app, release)
   const inputs = await inputsOf(tx, app)
-  const isStaged = !made || !isEqual(made.inputs, inputs) || ((await row(tx, staged, [app.id, release]))?.is ?? false)
+  const isStaged =
+    !made ||
+    !isEqual(inAnyOrder(made.inputs), inAnyOrder(inputs)) ||
+    ((await row(tx, staged, [app.id, release]))?.is ?? false)
   await execute(tx, markStaged, [app.id, isStaged])
   return isStaged
 }

@@ -135,9 +135,9 @@ async function appIfThere(ctx: Ctx<'secrets:write'>, ref: string, vpc: string | 
   try {
     return await appFor(ctx, ref, { vpc })
   } catch (error) {
-    if (error instanceof Refusal && error.code === 'app_not_found' && decodeId('app', ref) === undefined)
-      return undefined
-    throw error
+    const isId = ref.startsWith('dep_') || decodeId('app', ref) !== undefined
+    if (isId || !(error instanceof Refusal) || error.code !== 'app_not_found') throw error
+    return undefined
   }
 }
 
