@@ -243,7 +243,7 @@ describe('the built server', needs('cluster', 'containers', 'kubectl'), () => {
           const { state, steps } = await over(client, rollout)
           expect(['live', 'superseded'], context).toContain(state)
           const states = steps.map(({ state }) => state).filter((state) => state !== 'pending')
-          expect(new Set(states).size, `${context} ${states}`).toBe(states.length)
+          expect(new Set(states).size, `${context} ${states.join()}`).toBe(states.length)
         }
         const found = await podsOf(namespace, name)
         expect(found, context).toHaveLength(2)
@@ -333,43 +333,42 @@ describe('the built server', needs('cluster', 'containers', 'kubectl'), () => {
     test('stops in the midst of a rollout, leaves it pending; when it is back, each change arrives once', async () => {
       await survives('stopped', { away: () => place.cluster.stopApi(), back: () => place.cluster.startApi() })
     })
-
-    async function survives(name: string, { away, back }: Record<'away' | 'back', () => void | Promise<void>>) {
-      const { client } = product
-      const { vpc, namespace } = await newVpc(name)
-      const { app } = await deploy(client, { ...waiter, name: 'api', vpc, replicas: 2 })
-      const change = async (value: string) => {
-        const keyValues = [{ key: 'KEY', value }]
-        return (await client.secretPut({ deploymentId: app.id, name: 'creds', keyValues })).rollouts[0]!.id
-      }
-      await over(client, await change('one'))
-      const pods = await followPods(namespace)
-      const begun = await change('two')
-      await eventually(async () => (await client.rolloutView({ id: begun })).state === 'rolling')
-      await away()
-      const meanwhile = await change('three')
-      try {
-        const waiting = await eventually(async () => {
-          const found = await client.rolloutView({ id: meanwhile })
-          return found.state === 'pending' && found
-        }, 60_000)
-        expect(waiting.message).toContain('away')
-      } finally {
-        await back()
-      }
-      const receipt = await over(client, meanwhile)
-      expect(receipt.steps.map(({ state }) => state)).toEqual(['stored', 'pending', 'applied', 'rolling', 'live'])
-      expect(await over(client, begun)).toMatchObject({ state: 'superseded', supersededBy: meanwhile })
-      for (const pod of await podsOf(namespace, 'api'))
-        expect(await environmentOf(place, pod)).toEqual({ KEY: 'three' })
-      const secrets = async () => (await place.list('Secret', namespace)).map(({ metadata }) => metadata.name)
-      await eventually(async () => (await secrets()).join() === 'app.api.creds.v3', 60_000)
-      const deployment = await place.kubernetes.get('Deployment', { namespace, name: 'api' })
-      // The deploy, and one for each of the three changes.
-      expect(deployment.metadata.generation).toBe(4)
-      expectNoneInVain(pods.stop(), 2)
-    }
   })
+
+  async function survives(name: string, { away, back }: Record<'away' | 'back', () => void | Promise<void>>) {
+    const { client } = product
+    const { vpc, namespace } = await newVpc(name)
+    const { app } = await deploy(client, { ...waiter, name: 'api', vpc, replicas: 2 })
+    const change = async (value: string) => {
+      const keyValues = [{ key: 'KEY', value }]
+      return (await client.secretPut({ deploymentId: app.id, name: 'creds', keyValues })).rollouts[0]!.id
+    }
+    await over(client, await change('one'))
+    const pods = await followPods(namespace)
+    const begun = await change('two')
+    await eventually(async () => (await client.rolloutView({ id: begun })).state === 'rolling')
+    await away()
+    const meanwhile = await change('three')
+    try {
+      const waiting = await eventually(async () => {
+        const found = await client.rolloutView({ id: meanwhile })
+        return found.state === 'pending' && found
+      }, 60_000)
+      expect(waiting.message).toContain('away')
+    } finally {
+      await back()
+    }
+    const receipt = await over(client, meanwhile)
+    expect(receipt.steps.map(({ state }) => state)).toEqual(['stored', 'pending', 'applied', 'rolling', 'live'])
+    expect(await over(client, begun)).toMatchObject({ state: 'superseded', supersededBy: meanwhile })
+    for (const pod of await podsOf(namespace, 'api')) expect(await environmentOf(place, pod)).toEqual({ KEY: 'three' })
+    const secrets = async () => (await place.list('Secret', namespace)).map(({ metadata }) => metadata.name)
+    await eventually(async () => (await secrets()).join() === 'app.api.creds.v3', 60_000)
+    const deployment = await place.kubernetes.get('Deployment', { namespace, name: 'api' })
+    // The deploy, and one for each of the three changes.
+    expect(deployment.metadata.generation).toBe(4)
+    expectNoneInVain(pods.stop(), 2)
+  }
 
   async function newVpc(vpc: string) {
     const { namespace } = await product.client.vpcCreate({ name: vpc })
@@ -393,10 +392,10 @@ describe('the built server', needs('cluster', 'containers', 'kubectl'), () => {
 
   /** A client of the Service, in place of the proxy that there is not: it calls pods that are ready, one after the other. */
   function callAllTheTime(namespace: string) {
-    let isOver = false
+    const stopping = new AbortController()
     const result = { answers: 0, failures: [] as string[] }
     const calling = (async () => {
-      while (!isOver) {
+      while (!stopping.signal.aborted) {
         const { items } = await place.kubernetes.list('Pod', { namespace })
         for (const pod of items.filter((pod) => isReady(pod) && !pod.metadata.deletionTimestamp)) {
           try {
@@ -412,7 +411,7 @@ describe('the built server', needs('cluster', 'containers', 'kubectl'), () => {
     })()
     return {
       stop: () => {
-        isOver = true
+        stopping.abort()
         return calling
       },
     }
@@ -423,8 +422,11 @@ describe('the built server', needs('cluster', 'containers', 'kubectl'), () => {
     const seen = new Map<string, Pod>()
     const stopping = new AbortController()
     await new Promise<void>((synced, failed) => {
-      const changed = (pod: Pod) => void seen.set(pod.metadata.uid, pod)
-      const follower = { changed, deleted: () => undefined, synced }
+      const follower = {
+        changed: (pod: Pod) => void seen.set(pod.metadata.uid, pod),
+        deleted: () => undefined,
+        synced,
+      }
       follow(place.kubernetes, 'Pod', { namespace }, follower, stopping.signal).catch(failed)
     })
     return {

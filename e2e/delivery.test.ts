@@ -7,6 +7,8 @@ import { realPlace } from './real-place.ts'
 // Containers start and end in their own time, and a crash loop takes ten seconds to be one.
 vi.setConfig({ testTimeout: 180_000 })
 
-describe('on a genuine cluster, with the rights that the product ships', needs('cluster', 'containers'), () =>
-  describeDelivery(realPlace, startTimeoutMs),
+describe(
+  'on a genuine cluster, with the rights that the product ships',
+  needs('cluster', 'containers', 'kubectl'),
+  () => describeDelivery(realPlace, startTimeoutMs),
 )

@@ -131,8 +131,8 @@ export const isReady = ({ status }: Pod) =>
   status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') ?? false
 
 /** Variables as the container's first process got them, without those that image, runtime and API server put into every one. */
-export async function environmentOf({ exec }: RealPlace, pod: Pod): Promise<Record<string, string>> {
-  const entries = (await exec(pod, 'cat', '/proc/1/environ'))
+export async function environmentOf(place: RealPlace, pod: Pod): Promise<Record<string, string>> {
+  const entries = (await place.exec(pod, 'cat', '/proc/1/environ'))
     .split('\0')
     .filter(Boolean)
     .map((entry) => entry.split(/=(.*)/s, 2) as [string, string])
