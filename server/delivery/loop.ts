@@ -61,7 +61,7 @@ export function startDelivery(
   const working = new Map<DueApp, Promise<void>>()
   /** what happened in the cluster and is not in the database yet: places, and by what it was found */
   const news = new Map<string, { namespace: string; app: string }>()
-  const causes = new Map<string, Cause>()
+  const causes = new Map<string, { cause: Cause; at: number }>()
   let isAllDue = true
   let areWaitingDue = false
   const stopping = new AbortController()
@@ -72,7 +72,7 @@ export function startDelivery(
     else if (namespace === undefined) areWaitingDue = true
     else {
       news.set(`${namespace} ${app}`, { namespace, app })
-      causes.set(`${namespace} ${app}`, cause)
+      causes.set(`${namespace} ${app}`, { cause, at: Date.now() })
     }
     apps.ask()
   }
@@ -148,9 +148,9 @@ export function startDelivery(
   }
 
   function causeOf({ namespace, name }: DueApp): Cause | undefined {
-    const cause = causes.get(`${namespace} ${name}`) ?? causes.get(`${namespace} `)
+    const known = causes.get(`${namespace} ${name}`) ?? causes.get(`${namespace} `)
     causes.delete(`${namespace} ${name}`)
-    return cause
+    return known && known.at > Date.now() - leaseSeconds * 1000 ? known.cause : undefined
   }
 
   const stopListening = announcer.listen((announcement) => {
@@ -220,7 +220,7 @@ function oneAtATime(signal: AbortSignal, failed: (error: unknown) => void, work:
 
 /** Half of it by chance, so that many that failed together do not come back together. */
 const backOffMs = (tries: number) =>
-  Math.round(Math.min(60_000, 500 * 2 ** Math.min(tries, 10)) * (0.5 + Math.random() / 2))
+  Math.round(Math.min(30_000, 500 * 2 ** Math.min(tries, 10)) * (0.5 + Math.random() / 2))
 
 const again = (undo: () => void) => (error: unknown) => {
   undo()

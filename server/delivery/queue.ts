@@ -106,12 +106,13 @@ export async function renewClaims(db: Database, me: string, claims: Claim[]): Pr
 // In the order in which all who lock several apps lock them.
 const mark = statement(
   'delivery.mark',
-  `with want as (select * from unnest($1::text[], $2::text[]) as w (namespace, app)),
-     found as (
-       select a.id from apps a join vpcs v on v.id = a.vpc_id
-       where a.release is not null and exists (select from want w where w.namespace = v.namespace and (w.app = '' or w.app = a.name))
-       order by a.id for no key update of a)
-   update apps set due_at = now() from found where apps.id = found.id`,
+  `with want as (select v.id, w.app from unnest($1::text[], $2::text[]) as w (namespace, app) join vpcs v on v.namespace = w.namespace),
+     ids as (
+       select a.id from want w join apps a on a.vpc_id = w.id and a.name = w.app
+       union select a.id from want w join apps a on a.vpc_id = w.id where w.app = '')
+   update apps set due_at = now()
+   where id in (
+     select a.id from apps a where a.id in (select id from ids) and a.release is not null order by a.id for no key update)`,
 )
 export const markDue = (db: Database, places: { namespace: string; app: string }[]) =>
   execute(db, mark, [places.map(({ namespace }) => namespace), places.map(({ app }) => app)])

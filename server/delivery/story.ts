@@ -78,7 +78,7 @@ export function describeDelivery(startPlace: () => Promise<Place>, timeoutMs?: n
     (await place.list(kind, namespace)).map(({ metadata }) => metadata.name).sort()
   const departing = async (namespace: string) =>
     (await server.db.query('select from departures where namespace = $1', [namespace])).rowCount
-  const uidOf = async (kind: Kind, ref: { namespace: string; name: string }) =>
+  const uidOf = async (kind: Kind, ref: { namespace?: string; name: string }) =>
     (await place.kubernetes.get(kind, ref, { metadataOnly: true }).catch(() => undefined))?.metadata.uid
 
   describe.concurrent('a deploy', () => {
@@ -310,19 +310,20 @@ export function describeDelivery(startPlace: () => Promise<Place>, timeoutMs?: n
       expect(uid).toBeDefined()
     })
 
-    test('a VPC takes its namespace with it, and no other', async () => {
-      const app = await runningApp()
+    test('a VPC takes its namespace with it, and no other; one made anew under its name gets one of its own', async () => {
+      const { vpc, namespace } = await newVpc()
       const other = await runningApp()
-      await server.client().appDelete({ ref: 'api', vpc: app.vpc, confirm: 'api' })
-      await server
-        .client()
-        .secretDelete({ ref: 'creds', vpc: app.vpc, appId: 'api' })
-        .catch(() => undefined)
-      await server.db.query(
-        'delete from secrets where app is not null and not exists (select from apps a where a.vpc_id = secrets.vpc_id)',
-      )
-      await server.client().vpcDelete({ name: app.vpc })
-      await eventually(async () => !(await names('Namespace')).includes(app.namespace), 60_000)
+      const uid = () => uidOf('Namespace', { name: namespace })
+      expect(await deployed(server, { ...workload, name: 'api', vpc })).toMatchObject({ state: 'live' })
+      const before = await uid()
+      await server.client().appDelete({ ref: 'api', vpc, confirm: 'api' })
+      await server.client().vpcDelete({ name: vpc })
+      await server.client().vpcCreate({ name: vpc })
+      expect(await deployed(server, { ...workload, name: 'api', vpc })).toMatchObject({ state: 'live' })
+      expect([undefined, before]).not.toContain(await uid())
+      await server.client().appDelete({ ref: 'api', vpc, confirm: 'api' })
+      await server.client().vpcDelete({ name: vpc })
+      await eventually(async () => (await uid()) === undefined, 60_000)
       expect(await names('Namespace')).toContain(other.namespace)
     })
   })

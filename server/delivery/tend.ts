@@ -36,7 +36,8 @@ export async function tend(tending: Tending, app: DueApp, cause: Cause | undefin
   if ('obstacle' in look) {
     if (!app.rollout && app.tries === 0)
       platform.log.warn({ app: app.id, reason: look.reason }, `an app cannot be looked after: ${look.message}`)
-    return 'backOff'
+    // The same again would fail again; the next change is another.
+    return look.obstacle === 'failed' ? 'never' : 'backOff'
   }
   if (app.rollout && !decision?.isFinished) return { afterMs: openLookMs }
   const isLive = look.services.every(({ state }) => state === 'live')
