@@ -296,7 +296,7 @@ export const isOurs = ({ metadata }: Seen) => metadata.labels[labels.managedBy] 
 
 export type Picture = ReturnType<typeof createPicture>
 
-function createPicture() {
+export function createPicture() {
   const kinds = new Map<Watched, Map<string, Map<string, Seen>>>()
   const placeOf = (kind: Watched, namespace = '') => {
     let places = kinds.get(kind)

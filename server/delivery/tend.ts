@@ -36,6 +36,8 @@ export async function tend(tending: Tending, app: DueApp, cause: Cause | undefin
   if ('obstacle' in look) {
     if (!app.rollout && app.tries === 0)
       platform.log.warn({ app: app.id, reason: look.reason }, `an app cannot be looked after: ${look.message}`)
+    // One request got no answer, and no watch has noticed, so none will tell when it is over.
+    if (look.reason === 'ClusterAway' && tending.cluster.away === undefined) return { afterMs: 1_000 }
     // The same again would fail again; the next change is another.
     return look.obstacle === 'failed' ? 'never' : 'backOff'
   }
