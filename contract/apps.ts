@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { route } from './dsl.ts'
 import { limits } from './limits.ts'
 import { matches, nameRules } from './names.ts'
-import { rolloutChoice, rolloutSummary } from './rollouts.ts'
+import { nowOrStage, rolloutSummary } from './rollouts.ts'
 import { flag, id, name, page, pageQuery, time } from './schemas.ts'
 
 /**
@@ -11,8 +11,12 @@ import { flag, id, name, page, pageQuery, time } from './schemas.ts'
  */
 
 const link = z.strictObject({ secret: name('secret'), key: name('secretKey') })
+const plainValue = z
+  .string()
+  .max(limits.envValueLengthMax)
+  .refine((text) => text.isWellFormed() && !text.includes('\0'), { error: 'no Unicode text, or has a NUL in it' })
 const envValue = z
-  .union([z.string().max(limits.envValueLengthMax), link], { error: 'a text, or { "secret": …, "key": … }' })
+  .union([plainValue, link], { error: 'a text, or { "secret": …, "key": … }' })
   .meta({ description: 'plain and visible; or a link to one key of a secret' })
 
 /** Variables, as a Map: an object would make something else of one named `__proto__`. */
@@ -87,7 +91,7 @@ const deploy = z
       .meta({ description: "several workloads; the app's own fields are their defaults, lists and env are merged" }),
     security: z.enum(['baseline', 'restricted']).optional(),
     vpc: z.string().max(100).optional().meta({ description: 'default' }),
-    rollout: rolloutChoice.optional(),
+    rollout: nowOrStage,
     onFailure: z.enum(['rollback', 'keep']).optional(),
     note: z.string().max(limits.noteLengthMax).optional(),
     dryRun,
@@ -249,7 +253,7 @@ export const apps = {
     needsKeys: true,
     query: where,
     body: z.strictObject({
-      release: z.int().min(1),
+      release: z.int().min(1).max(2_147_483_647),
       secrets: z.enum(['current', 'release']).optional(),
       note: z.string().max(limits.noteLengthMax).optional(),
       dryRun,
@@ -287,7 +291,7 @@ export const apps = {
   envPatch: route({
     method: 'PATCH',
     path: '/apps/{ref}/env',
-    summary: 'Set and unset variables; a link is { "secret", "key" }',
+    summary: 'Set and unset variables (a link is { "secret", "key" }), attach and detach whole secrets',
     access: 'deploy',
     honorsLimits: true,
     needsKeys: true,
@@ -295,13 +299,22 @@ export const apps = {
     body: z.strictObject({
       set: env.optional(),
       unset: z.array(name('variable')).max(limits.envMax).optional(),
+      attach: bags.optional().meta({ description: 'secrets whose keys all become variables from now on' }),
+      detach: bags.optional().meta({ description: 'secrets that are injected or mounted no more; links stay' }),
       service: name('service').optional(),
-      rollout: rolloutChoice.optional(),
+      rollout: nowOrStage,
       note: z.string().max(limits.noteLengthMax).optional(),
       dryRun,
     }),
     output: deployed,
-    errors: [...settles, 'key_not_found', 'service_not_found', 'variable_not_found', 'release_incomplete'],
+    errors: [
+      ...settles,
+      'key_not_found',
+      'service_not_found',
+      'variable_not_found',
+      'secret_not_found',
+      'release_incomplete',
+    ],
   }),
   appLogs: route({
     method: 'GET',

@@ -21,15 +21,18 @@ export type RolloutState = (typeof rolloutStates)[number]
 export const finalStates = ['live', 'failed', 'rolled_back', 'superseded'] as const satisfies readonly RolloutState[]
 export const isFinal = (state: RolloutState) => (finalStates as readonly RolloutState[]).includes(state)
 
-export const rolloutChoice = z
-  .union([
-    z.enum(['now', 'stage']),
-    z.strictObject({ waves: z.strictObject({ size: z.int().min(1).max(1000).optional() }) }),
-  ])
-  .meta({
-    description:
-      'now; stage: save it without touching pods; waves: one app first, then `size` at a time, until one fails',
-  })
+const waves = z.strictObject({ waves: z.strictObject({ size: z.int().min(1).max(1000).optional() }) })
+export const nowOrWaves = z.union([z.literal('now'), waves]).optional()
+export const rolloutChoice = z.union([z.enum(['now', 'stage']), waves]).meta({
+  description:
+    'now; stage: save it without touching pods; waves: one app first, then `size` at a time, until one fails',
+})
+
+/** Where one app is meant, there is nothing to go through in waves. */
+export const nowOrStage = z
+  .enum(['now', 'stage'])
+  .optional()
+  .meta({ description: 'stage: save it without touching pods' })
 
 export type RolloutChoice = z.output<typeof rolloutChoice>
 
@@ -57,7 +60,9 @@ const rollout = rolloutSummary.extend({
     z.object({
       name: z.string(),
       state,
-      ready: z.int().meta({ description: 'pods on the new release that are ready' }),
+      ready: z.int().meta({
+        description: 'pods that are ready: of the new release, or once it was rolled back, of the one before',
+      }),
       wanted: z.int(),
       reason: z.string().nullable().meta({ description: "the pod's own: CrashLoopBackOff …" }),
       message: z.string().nullable(),

@@ -3,7 +3,7 @@ import { route } from './dsl.ts'
 import { decodeId } from './ids.ts'
 import { limits } from './limits.ts'
 import { matches, nameRules } from './names.ts'
-import { rolloutChoice, rolloutSummary } from './rollouts.ts'
+import { nowOrWaves, rolloutChoice, rolloutSummary } from './rollouts.ts'
 import { id, name, page, pageQuery, time } from './schemas.ts'
 
 /**
@@ -183,7 +183,7 @@ export const secrets = {
     honorsLimits: true,
     needsKeys: true,
     query: where,
-    body: z.strictObject({ rollout: rolloutChoice.optional() }),
+    body: z.strictObject({ rollout: nowOrWaves }),
     output: bag.extend(followed),
     errors: ['secret_not_found', 'invalid_env_key', 'file_key_collision', 'release_incomplete'],
   }),

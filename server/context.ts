@@ -73,6 +73,8 @@ export type RequestFacts = {
   ifMatch: string | undefined
   /** of a route that streams: the client went away, or the server stops */
   ended: AbortSignal | undefined
+  /** of such a route: whether the caller may still do this, asked again */
+  stillCounts?: () => Promise<boolean>
 }
 
 /** What a handler may set beside its output. */

@@ -2,7 +2,7 @@ import { EventEmitter, once } from 'node:events'
 import type { Api } from './context.ts'
 
 /** What a page that is open needs to stay fresh. The announcements of one turn are told together. */
-export const eventStream: Api['eventStream'] = async ({ announcer, caller, request: { ended } }) => {
+export const eventStream: Api['eventStream'] = async ({ announcer, caller, request: { ended, stillCounts } }) => {
   const organization = caller.organization.id
   const over = AbortSignal.any([...(ended ? [ended] : []), AbortSignal.timeout(lifeMs)])
   return tellChanges()
@@ -20,6 +20,7 @@ export const eventStream: Api['eventStream'] = async ({ announcer, caller, reque
       while (!over.aborted) {
         const signal = AbortSignal.any([over, AbortSignal.timeout(heartbeatMs)])
         if (nouns.size === 0) await once(bell, 'ring', { signal }).catch(() => undefined)
+        if (nouns.size === 0 && !(await stillCounts?.())) return
         const told = [...nouns].map((noun) => `event: change\ndata: ${JSON.stringify({ noun })}\n\n`)
         nouns.clear()
         yield told.join('') || ': still here\n\n'

@@ -41,6 +41,18 @@ export function envCommands(env: Command, run: Run): void {
     .addHelpText('before', examples('1ctl env unset FEATURE_X', '1ctl env unset WORKERS --service worker'))
     .action(run(envUnset))
 
+  addChangeOptions(env.command('attach'))
+    .description('Inject all keys of secrets as variables, beside what deploys declare')
+    .argument('<group...>', 'the names of the secrets')
+    .addHelpText('before', examples('1ctl env attach db-creds', '1ctl env attach queue --service worker --stage'))
+    .action(run(envAttach))
+
+  addChangeOptions(env.command('detach'))
+    .description('Inject and mount secrets no more; links to single keys stay')
+    .argument('<group...>', 'the names of the secrets')
+    .addHelpText('before', examples('1ctl env detach db-creds', '1ctl env detach queue --service worker'))
+    .action(run(envDetach))
+
   addChangeOptions(env.command('import'))
     .description('Set all variables of a .env or JSON file, or none; others stay')
     .argument('[file]', '- or nothing: stdin')
@@ -135,6 +147,19 @@ function variableNotFound(name: string, service: string | undefined, known: stri
   })
 }
 
+type WholeOptions = ChangeOptions & { group: string[] }
+
+export const envAttach = ({ group, ...options }: WholeOptions, deps: Deps) =>
+  change({ attach: group.map(groupName) }, options, deps)
+
+export const envDetach = ({ group, ...options }: WholeOptions, deps: Deps) =>
+  change({ detach: group.map(groupName) }, options, deps)
+
+function groupName(text: string): string {
+  if (matches(nameRules.secret, text)) return text
+  throw usage('This is not the name of a secret.', `It can have ${nameRules.secret.says}.`)
+}
+
 type ImportOptions = ChangeOptions & { file?: string; format?: 'dotenv' | 'json' }
 
 export async function envImport({ file, format, ...options }: ImportOptions, deps: Deps): Promise<void> {
@@ -145,7 +170,7 @@ export async function envImport({ file, format, ...options }: ImportOptions, dep
 }
 
 async function change(
-  { set, unset = [] }: { set?: Map<string, Variable>; unset?: string[] },
+  { set, unset = [], attach = [], detach = [] }: EnvChange,
   options: ChangeOptions,
   deps: Deps,
 ): Promise<void> {
@@ -155,15 +180,24 @@ async function change(
     ...app,
     ...(set ? { set: Object.fromEntries(set) } : {}),
     ...(unset.length > 0 ? { unset } : {}),
+    ...(attach.length > 0 ? { attach } : {}),
+    ...(detach.length > 0 ? { detach } : {}),
     service,
     note,
     ...(stage ? { rollout: 'stage' as const } : {}),
   })
-  await showDeployed(changed, options, deps, linesOf(changed, set?.size ?? 0, unset.length))
+  await showDeployed(changed, options, deps, linesOf(changed, { set, unset, attach, detach }))
 }
 
-function linesOf({ app }: Deployed, set: number, unset: number): string[] {
-  const counts = [set > 0 && `${plural(set, 'variable')} set`, unset > 0 && `${plural(unset, 'variable')} removed`]
+type EnvChange = { set?: Map<string, Variable> | undefined; unset?: string[]; attach?: string[]; detach?: string[] }
+
+function linesOf({ app }: Deployed, { set, unset = [], attach = [], detach = [] }: EnvChange): string[] {
+  const counts = [
+    set && set.size > 0 && `${plural(set.size, 'variable')} set`,
+    unset.length > 0 && `${plural(unset.length, 'variable')} removed`,
+    attach.length > 0 && `${attach.join(', ')} attached`,
+    detach.length > 0 && `${detach.join(', ')} detached`,
+  ]
   return [`✓ ${app.name}: ${counts.filter(Boolean).join(', ')}`]
 }
 

@@ -8,7 +8,7 @@ import { type Bag, bagFor, bagsAt, holderOf, keyNotFound, type PlaceOptions, pla
 import { showAndFollow, type WaitOptions } from '../rollout.ts'
 import { readOneValue } from '../values.ts'
 import { plural } from '../words.ts'
-import { type ChangeOptions, noteAndRollout, rolloutChoice } from './secret-write.ts'
+import { type ChangeOptions, noteAndRollout } from './secret-write.ts'
 
 /** What changes or asks about what is there: `unset`, `restore`, `rotate`, `deploy`, `delete`, `verify`. */
 
@@ -147,7 +147,10 @@ export async function secretDeploy({ group, ...options }: SecretDeployOptions, d
       return await showDeployed(await api.appRedeploy({ ...app, restart: false }), options, deps)
     }
     const { id } = await bagFor(group, options, deps)
-    const bag = await api.secretDeploy({ ref: id, rollout: rolloutChoice({ waveSize }) })
+    const bag = await api.secretDeploy({
+      ref: id,
+      rollout: waveSize === undefined ? 'now' : { waves: { size: waveSize } },
+    })
     await showRolledOut(bag, options, deps)
   } catch (error) {
     if (!(error instanceof ApiError) || error.code !== 'nothing_staged') throw error

@@ -52,7 +52,7 @@ export const presentApp = (app: App) => ({
   release: app.release,
   liveRelease: app.live_release,
   staged: app.staged,
-  rejected: app.rejection && `release ${app.rejected_release}: ${app.rejection}`,
+  rejected: app.rejection,
   services: (app.services ?? []).map((service) => {
     const seen = app.last?.services.find(({ name }) => name === service.name)
     return {

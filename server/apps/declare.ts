@@ -107,6 +107,28 @@ const setLinks = statement(
    select $1, $2, variable, secret, key, $3 from unnest($4::text[], $5::uuid[], $6::text[]) as l (variable, secret, key)`,
 )
 
+const attach = statement(
+  'declare.attach',
+  `insert into secret_uses (app_id, service, secret_id, mode, position)
+   select $1, $2, id, 'envFrom', coalesce((
+     select greatest(max(position), 999) from secret_uses where app_id = $1 and service = $2 and mode = 'envFrom'), 999) + at
+   from unnest($3::uuid[]) with ordinality as bag (id, at) on conflict do nothing`,
+)
+const detach = statement(
+  'declare.detach',
+  `with gone as (
+     delete from secret_uses u using secrets s
+     where u.app_id = $1 and u.service = $2 and s.id = u.secret_id and s.name = any($3) returning s.name)
+   select distinct name from gone`,
+)
+/** Whole bags, beside what deploys declare. */
+export async function attachBags(tx: Tx, app: AppRow, service: string, names: string[], bags: Map<string, BagRef>) {
+  if (names.length > 0) await execute(tx, attach, [app.id, service, names.map((each) => bags.get(each)?.id)])
+}
+/** Whether all of them were attached, or declared. */
+export const detachBags = async (tx: Tx, app: AppRow, service: string, names: string[]) =>
+  names.length === 0 || (await execute(tx, detach, [app.id, service, names])) === names.length
+
 /** How many there were. */
 export const unsetVariables = (tx: Tx, app: AppRow, service: string, variables: string[]) =>
   execute(tx, unsetBoth, [app.id, service, variables])
@@ -133,7 +155,7 @@ export async function bagsByName(tx: Tx, app: AppRow, levels: Declared[]): Promi
       'unknown_secret',
       `There is no secret ${missing.map((name) => `"${name}"`).join(', ')} for "${app.name}".`,
       {
-        hint: 'Create it first: 1ctl secret create --name <name> --kv KEY',
+        hint: 'Create it first: 1ctl secret create --shared --name <name> --kv KEY',
         details: { missing },
       },
     )

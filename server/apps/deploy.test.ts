@@ -1,7 +1,9 @@
+import { decodeId } from '@1ctl/contract/ids'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { newMember, newOrganization, newToken } from '../testing/actors.ts'
 import { codeOf } from '../testing/raw.ts'
 import { startTestServer, type TestServer } from '../testing/server.ts'
+import { startWaveRollouts } from './waves.ts'
 
 /** What is deployed, as it is stored: the delivery loop does not run here. */
 let server: TestServer
@@ -13,6 +15,7 @@ afterAll(() => server.close())
 let counter = 0
 const fresh = (stem = 'app') => `${stem}-${++counter}`
 const image = 'acme/api:1.0'
+const images = ({ services }: { services: { image: string }[] }) => services.map((service) => service.image)
 const put = (name: string, data: Record<string, string>, where: object = {}) =>
   server.client().secretPut({ name, data, ...where })
 const effective = async (ref: string) => (await server.client().effectiveEnv({ ref })).items[0]
@@ -286,7 +289,6 @@ describe('after a deploy that the pods rejected', () => {
     // As the delivery loop leaves it.
     await server.db.query('update apps set release = 1, live_release = 1, rejected_release = 2 where name = $1', [name])
     await server.db.query("update rollouts set state = 'rolled_back', finished_at = now() where finished_at is null")
-    const images = ({ services }: { services: { image: string }[] }) => services.map((service) => service.image)
     expect(images((await client.envPatch({ ref: name, set: { A: '1' } })).app)).toEqual([image])
     await client.secretPatch({ ref: bag, appId: name, set: { KEY: 'two' } })
     expect(images(await client.appView({ ref: name }))).toEqual([image])
@@ -413,6 +415,123 @@ describe('a changed secret', () => {
       const body = { deploymentId: id, keyValues: [{ key: 'A', value: 'x' }] }
       expect(codeOf(await server.call('/secrets', { as: { token: server.token }, body }))).toBe('app_not_found')
     }
+  })
+})
+
+describe('what belongs to others, or is to stay', () => {
+  test('a shared secret does not reach a protected VPC by the hand of a developer, and does by that of an admin', async () => {
+    const [name, bag, vpc] = [fresh(), fresh('bag'), fresh('vpc')]
+    await put(bag, { KEY: 'one' })
+    await server.client().vpcCreate({ name: vpc })
+    await server.client().deploy({ name, image, envFrom: [bag], vpc })
+    await server.client().deploy({ name: `${name}-open`, image, envFrom: [bag] })
+    await server.client().vpcPatch({ name: vpc, protected: true })
+    const developer = server.client(await newMember(server, 'developer'))
+    const changed = await developer.secretPatch({ ref: bag, set: { KEY: 'two' }, rollout: 'now' })
+    expect(changed).toMatchObject({ rollouts: [{ app: `${name}-open` }], wave: null, stale: [{ app: name, vpc }] })
+    expect(await server.client().appView({ ref: name, vpc })).toMatchObject({ release: 1, staged: true })
+    expect(await server.client().secretDeploy({ ref: bag })).toMatchObject({ rollouts: [{ app: name, release: 2 }] })
+  })
+
+  test('a wave rolls out its own version, and gives way to a newer one', async () => {
+    const [one, two, bag] = [fresh(), fresh(), fresh('bag')]
+    await put(bag, { KEY: 'one' })
+    for (const name of [one, two]) await server.client().deploy({ name, image, envFrom: [bag] })
+    const first = await server.client().secretPatch({ ref: bag, set: { KEY: 'two' }, rollout: 'now' })
+    await server.client().secretPatch({ ref: bag, set: { KEY: 'three' } })
+    const { organization_id: organization, id } = (
+      await server.db.query<{ organization_id: string; id: string }>(
+        'select id, organization_id from apps where name = $1',
+        [two],
+      )
+    ).rows[0] ?? { organization_id: '', id: '' }
+    await startWaveRollouts(server.platform, organization, decodeId('wave', first.wave ?? '') ?? '', [id])
+    const [release] = (await server.client().releaseList({ ref: two })).items
+    expect(release).toMatchObject({ cause: `secret ${bag} v2`, secrets: [{ version: 2 }] })
+    const next = await server.client().secretDeploy({ ref: bag })
+    expect(next.wave).not.toBeNull()
+    expect(await server.client().waveView({ id: first.wave ?? '' })).toMatchObject({ state: 'aborted' })
+  })
+
+  test('an app that no release can be made for refuses the change, and stops a wave that comes to it with the reason', async () => {
+    const [one, two, bag, other] = [fresh(), fresh(), fresh('bag'), fresh('other')]
+    await put(bag, { A: 'x' })
+    await put(other, { B: 'x' })
+    await server.client().deploy({ name: one, image, secretFiles: [bag] })
+    await server.client().deploy({ name: two, image, secretFiles: [bag, other] })
+    for (const rollout of ['now', 'stage'] as const) {
+      const collides = server.client().secretPatch({ ref: bag, set: { B: 'y' }, rollout })
+      await expect(collides).rejects.toMatchObject({ code: 'file_key_collision' })
+    }
+    const { wave } = await server.client().secretPatch({ ref: bag, set: { A: 'y' }, rollout: 'now' })
+    const id = decodeId('wave', wave ?? '') ?? ''
+    // It comes to lack an image, say by hand.
+    await server.db.query(
+      "update releases set inputs = jsonb_set(inputs, '{spec}', '{}') where app_id = (select id from apps where name = $1)",
+      [two],
+    )
+    const { rows } = await server.db.query<{ id: string; organization_id: string }>(
+      'select id, organization_id from apps where name = $1',
+      [two],
+    )
+    await startWaveRollouts(server.platform, rows[0]?.organization_id ?? '', id, [rows[0]?.id ?? ''])
+    expect(await server.client().waveView({ id: wave ?? '' })).toMatchObject({
+      state: 'stopped',
+      message: `${two}: image: is needed`,
+    })
+  })
+
+  test('what is attached can be detached again, and then deleted', async () => {
+    const [name, bag] = [fresh(), fresh('bag')]
+    const client = server.client()
+    const { app } = await client.deploy({ name, image })
+    await client.secretPut({ deploymentId: app.id, name: bag, keyValues: [{ key: 'A', value: 'x' }] })
+    const refused = client.secretDelete({ ref: bag, appId: name })
+    await expect(refused).rejects.toMatchObject({
+      code: 'secret_in_use',
+      hint: expect.stringContaining('1ctl env detach') as string,
+    })
+    const detached = await client.envPatch({ ref: name, detach: [bag] })
+    expect(detached).toMatchObject({ effectiveEnv: [{ variables: [] }], rollout: { release: 3 } })
+    await expect(client.envPatch({ ref: name, detach: [bag] })).rejects.toMatchObject({ code: 'secret_not_found' })
+    const attached = await client.envPatch({ ref: name, attach: [bag] })
+    expect(attached).toMatchObject({ effectiveEnv: [{ variables: [{ name: 'A' }] }] })
+    await client.envPatch({ ref: name, detach: [bag] })
+    await server.db.query('update apps set live_release = release where name = $1', [name])
+    await client.secretDelete({ ref: bag, appId: name })
+  })
+
+  test('a secret that an app links to, or mounts, is not injected whole by storing a key of it', async () => {
+    const [name, linked, mounted] = [fresh(), fresh('linked'), fresh('mounted')]
+    const client = server.client()
+    await put(linked, { A: 'x', B: 'x' }, { appId: name })
+    await put(mounted, { 'tls.crt': 'x' }, { appId: name })
+    await client.deploy({ name, image, env: { LINK: { secret: linked, key: 'A' } }, secretFiles: [mounted] })
+    await client.secretPut({ deploymentId: name, name: linked, keyValues: [{ key: 'A', value: 'y' }] })
+    await client.secretPut({ deploymentId: name, name: mounted, keyValues: [{ key: 'tls.crt', value: 'y' }] })
+    expect((await effective(name))?.variables.map((entry) => entry.name)).toEqual(['LINK'])
+  })
+
+  test('a rollback runs with the secrets that run now, not with what is staged', async () => {
+    const [name, bag] = [fresh(), fresh('bag')]
+    const client = server.client()
+    await put(bag, { KEY: 'one' }, { appId: name })
+    await client.deploy({ name, image, envFrom: [bag] })
+    await client.deploy({ name, image: 'acme/api:2.0' })
+    await client.secretPatch({ ref: bag, appId: name, set: { KEY: 'two' }, rollout: 'stage' })
+    await client.appRollback({ ref: name, release: 1 })
+    expect((await client.releaseList({ ref: name })).items[0]).toMatchObject({ secrets: [{ version: 1 }] })
+  })
+
+  test('a release that links to a key which is gone is not run again', async () => {
+    const [name, bag] = [fresh(), fresh('bag')]
+    const client = server.client()
+    await put(bag, { A: 'x', B: 'x' }, { appId: name })
+    await client.deploy({ name, image, env: { LINK: { secret: bag, key: 'A' } } })
+    await client.deploy({ name, env: {} })
+    await client.secretPatch({ ref: bag, appId: name, unset: ['A'] })
+    await expect(client.appRollback({ ref: name, release: 1 })).rejects.toMatchObject({ code: 'key_not_found' })
+    expect(await client.appRollback({ ref: name, release: 1, secrets: 'release' })).toMatchObject({ release: 3 })
   })
 })
 

@@ -83,7 +83,7 @@ const insert = statement(
 const find = statement<{ id: string }>('deploy.find', 'select id from apps where vpc_id = $1 and name = $2')
 const keepSpec = statement(
   'deploy.spec',
-  'update apps set spec = $2, updated_at = now(), updated_by = $3 where id = $1',
+  'update apps set spec = $2, updated_at = now(), updated_by = $3, on_failure = coalesce($4, on_failure) where id = $1',
 )
 async function ensureApp(tx: Tx, ctx: Ctx<'deploy'>, vpc: { id: string }, input: Input): Promise<App> {
   const by = actorOf(ctx.caller).name
@@ -93,8 +93,8 @@ async function ensureApp(tx: Tx, ctx: Ctx<'deploy'>, vpc: { id: string }, input:
   ])
   const app = await appNow(tx, { id: found?.id ?? '', name: input.name })
   const spec = mergeSpec(app.spec, input)
-  await execute(tx, keepSpec, [app.id, JSON.stringify(spec), by])
-  return { ...app, spec }
+  await execute(tx, keepSpec, [app.id, JSON.stringify(spec), by, input.onFailure ?? null])
+  return { ...app, spec, on_failure: input.onFailure ?? app.on_failure }
 }
 
 /** What is given counts, null takes away, the rest stays; the list of services is whole by itself. */
@@ -177,7 +177,8 @@ export const appRollback: Api['appRollback'] = async (ctx, input) => {
     const made = await makeRelease(tx, ctx.caller, app, {
       cause: `rollback to ${number}`,
       note: input.note,
-      pins: secrets === 'release' ? { release: number } : 'current',
+      // Those that run, not what is staged or was rejected: this is the way out.
+      pins: secrets === 'release' ? { release: number } : { current: [] },
       inputs: earlier.inputs,
     })
     await noteStaged(tx, app, made.number)

@@ -111,6 +111,7 @@ function variablesOf(
       ...links.flatMap(({ service, variable, secret, key }) => {
         const bag = bags.get(secret)
         if (!bag) return []
+        if (!bag.keys.includes(key)) throw noSuchKey(variable, bag, key)
         return [
           {
             service,
@@ -165,6 +166,16 @@ function refuseUnknownServices({ variables, links, uses }: Inputs, known: string
       hint: `It has ${known.join(', ')}.`,
     })
 }
+
+const noSuchKey = (variable: string, { name, version }: PinnedBag, key: string) =>
+  new Refusal(
+    'key_not_found',
+    `${variable} is linked to "${key}" of "${name}", which version ${version} does not have.`,
+    {
+      hint: 'Link it to another key, or unset the variable.',
+      details: { missing: [{ secret: name, key }] },
+    },
+  )
 
 function invalidEnvKeys(unnameable: Map<string, Set<string>>): Refusal {
   const list = [...unnameable].map(([secret, keys]) => ({ secret, keys: [...keys].sort() }))

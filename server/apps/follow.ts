@@ -1,5 +1,6 @@
 import { encodeId } from '@1ctl/contract/ids'
 import type { RolloutChoice } from '@1ctl/contract/rollouts'
+import { actorOf } from '../audit/append.ts'
 import type { Caller } from '../context.ts'
 import { execute, rows, statement, type Tx } from '../store/database.ts'
 import { uuidv7 } from '../store/uuid.ts'
@@ -39,26 +40,28 @@ export async function followBag(
   const ids = (await rows(tx, users, [bag.id])).map(({ app_id }) => app_id)
   for (const id of ids) await repointBags(tx, { id })
   const apps = (await appsById(tx, ids)).filter(({ release }) => release !== null)
-  if (choice === 'stage') {
-    for (const app of apps) await noteStaged(tx, app, app.release)
-    return { ...nothingFollows, stale: apps.map(present) }
-  }
-  const [first, ...rest] = apps
-  if (!first) return nothingFollows
+  // What is in a protected VPC is changed by admins alone.
+  const mayChange = (app: App) => choice !== 'stage' && (!app.protected || by.permissions.has('admin'))
+  const [first, ...rest] = apps.filter(mayChange)
   const waveId = rest.length > 0 ? uuidv7() : null
-  if (waveId) await execute(tx, insertWave, waveValues(waveId, by, bag, choice, first, apps))
-  const rollout = await rollOutBag(tx, by, first, bag, waveId)
-  for (const app of rest) await noteStaged(tx, app, app.release)
+  if (first && waveId) await execute(tx, insertWave, waveValues(waveId, by, bag, choice, [first, ...rest]))
+  const rollout = first ? await rollOutBag(tx, by, first, bag, waveId) : null
+  const stale = apps.filter((app) => app !== first)
+  for (const app of stale) {
+    // What no release could be made of is refused now, and not when it is rolled out.
+    await makeBagRelease(tx, by, app, bag, { isDry: true })
+    await noteStaged(tx, app, app.release)
+  }
   return {
     rollouts: rollout ? [presentRollout(rollout)] : [],
     wave: waveId && encodeId('wave', waveId),
-    stale: rest.map(present),
+    stale: stale.map(present),
   }
 }
 
 const present = ({ id, name, vpc }: App) => ({ app: name, appId: encodeId('app', id), vpc })
 
-/** An app's release of before with the bag's version of now; whatever else is staged stays so. */
+/** An app's release of before with this version of the bag; whatever else is staged stays so. */
 export async function rollOutBag(
   tx: Tx,
   by: Caller | null,
@@ -66,18 +69,28 @@ export async function rollOutBag(
   bag: Pick<ChangedBag, 'id' | 'name' | 'version'>,
   waveId: string | null,
 ): Promise<Rollout | null> {
-  const released = await releaseOf(tx, app, app.release)
-  const now = await inputsOf(tx, app)
-  const namesakes = (await rows(tx, namesakesOf, [bag.id])).map(({ id }) => id)
-  const { number, rollout } = await makeRelease(tx, by, app, {
-    cause: `secret ${bag.name} v${bag.version}`,
-    pins: { current: [bag.id] },
-    inputs: released ? withBag(released.inputs, now, bag.id, namesakes) : now,
-    waveId,
-  })
+  const { number, rollout } = await makeBagRelease(tx, by, app, bag, { waveId })
   if (rollout && waveId) await execute(tx, noteWave, [waveId, app.id, rollout.id])
   await noteStaged(tx, app, number)
   return rollout
+}
+
+async function makeBagRelease(
+  tx: Tx,
+  by: Caller | null,
+  app: App,
+  bag: Pick<ChangedBag, 'id' | 'name' | 'version'>,
+  how: { waveId?: string | null; isDry?: boolean },
+) {
+  const released = await releaseOf(tx, app, app.release)
+  const now = await inputsOf(tx, app)
+  const namesakes = (await rows(tx, namesakesOf, [bag.id])).map(({ id }) => id)
+  return makeRelease(tx, by, app, {
+    cause: `secret ${bag.name} v${bag.version}`,
+    pins: { exactly: { id: bag.id, version: bag.version } },
+    inputs: released ? withBag(released.inputs, now, bag.id, namesakes) : now,
+    ...how,
+  })
 }
 
 /** As released, but the references to this bag as they are now: it may have just been attached, or have taken a namesake's place. */
@@ -116,7 +129,10 @@ const users = statement<{ app_id: string }>(
 
 const insertWave = statement(
   'follow.insertWave',
-  `with wave as (
+  `with older as (
+     update waves set state = 'aborted', message = 'a newer version took its place'
+     where secret_id = $3 and state in ('running', 'stopped')),
+   wave as (
      insert into waves (id, organization_id, secret_id, secret, version, state, size, created_by)
      values ($1, $2, $3, $4, $5, 'running', $6, $7) returning id)
    insert into wave_apps (wave_id, app_id, position) select wave.id, app.id, at from wave, unnest($8::uuid[]) with ordinality as app (id, at)`,
@@ -124,15 +140,8 @@ const insertWave = statement(
 const noteWave = statement('follow.noteWave', 'update wave_apps set rollout_id = $3 where wave_id = $1 and app_id = $2')
 
 const sizeDefault = 5
-function waveValues(
-  waveId: string,
-  by: Caller,
-  bag: ChangedBag,
-  choice: RolloutChoice,
-  { organization_id }: App,
-  apps: App[],
-): unknown[] {
+function waveValues(waveId: string, by: Caller, bag: ChangedBag, choice: RolloutChoice, apps: App[]): unknown[] {
   const size = typeof choice === 'object' ? (choice.waves.size ?? sizeDefault) : sizeDefault
-  const who = by.token?.name ?? by.email
-  return [waveId, organization_id, bag.id, bag.name, bag.version, size, who, apps.map(({ id }) => id)]
+  const ids = apps.map(({ id }) => id)
+  return [waveId, apps[0]?.organization_id, bag.id, bag.name, bag.version, size, actorOf(by).name, ids]
 }

@@ -54,8 +54,15 @@ const freeze = ({ name, workload, variables, files }: EffectiveService): FrozenS
   files: files.map(({ bag, key }) => ({ secret: bag.id, key })),
 })
 
-/** Which versions of its bags a release takes: those of now for all, or only for some, the others staying as in the release before. */
-export type Pins = 'current' | { current: string[] } | { release: number }
+/**
+ * Which versions of its bags a release takes: those of now, or those of the release before but for some bags (their version of now, or the one
+ * that is said), or those of an earlier release. A bag that is new in it comes with its version of now.
+ */
+export type Pins =
+  | 'current'
+  | { current: string[] }
+  | { exactly: { id: string; version: number } }
+  | { release: number }
 
 export type Making = {
   cause: string
@@ -245,12 +252,10 @@ const atVersion = statement<PinnedBag>(
 )
 async function pinnedBags(tx: Tx, app: AppRow, { pins, inputs }: Making, before: ReleaseRow | undefined) {
   const ids = bagIdsOf(inputs)
-  const kept =
-    pins === 'current'
-      ? {}
-      : 'release' in pins
-        ? ((await releaseOf(tx, app, pins.release))?.pins ?? {})
-        : (before?.pins ?? {})
+  const kept: Record<string, number> = {
+    ...(pins === 'current' ? {} : 'release' in pins ? (await releaseOf(tx, app, pins.release))?.pins : before?.pins),
+  }
+  if (pins !== 'current' && 'exactly' in pins) kept[pins.exactly.id] = pins.exactly.version
   const fresh = pins !== 'current' && 'current' in pins ? pins.current : []
   const old = ids.filter((id) => Object.hasOwn(kept, id) && !fresh.includes(id))
   const [now, then] = await Promise.all([

@@ -1,5 +1,5 @@
 import { decodeId, encodeId } from '@1ctl/contract/ids'
-import { memberOf } from '../access.ts'
+import { demand, isLimited, memberOf } from '../access.ts'
 import { change } from '../change.ts'
 import type { Api, Ctx, MemberCaller } from '../context.ts'
 import { pageValues, toPage, view } from '../http/view.ts'
@@ -161,7 +161,8 @@ async function presentWave(db: Database | Tx, { token }: MemberCaller, wave: Wav
       rollout: one.rollout && encodeId('rollout', one.rollout),
       state: one.state,
     })),
-    message: wave.message,
+    // It may speak of apps beyond a token's limits.
+    message: token && isLimited(token) ? null : wave.message,
     createdAt: rfc3339(wave.created_at),
     createdBy: wave.created_by,
   }
@@ -179,6 +180,11 @@ const retry = statement(
   `update wave_apps w set rollout_id = null from rollouts o
    where w.wave_id = $1 and o.id = w.rollout_id and o.state in ('failed', 'rolled_back')`,
 )
+const guarded = statement(
+  'waves.guarded',
+  `select from wave_apps w join apps a on a.id = w.app_id join vpcs v on v.id = a.vpc_id
+   where w.wave_id = $1 and w.rollout_id is null and v.protected`,
+)
 async function moveWave(
   ctx: Ctx<'deploy'>,
   ref: string,
@@ -191,8 +197,14 @@ async function moveWave(
     await lockOrganization(tx, ctx.caller.organization.id)
     const moved = await row(tx, moveOn, [wave.id, to, message, from])
     const verb = to === 'running' ? 'resume' : 'abort'
-    if (!moved) throw new Refusal('wave_over', `This wave is ${wave.state}; there is nothing to ${verb}.`)
-    if (to === 'running') await execute(tx, retry, [wave.id])
+    if (!moved)
+      throw new Refusal('wave_over', `This wave is ${wave.state}; there is nothing to ${verb}.`, {
+        hint: `To begin anew: 1ctl secret deploy ${wave.secret} --shared`,
+      })
+    if (to === 'running') {
+      if ((await execute(tx, guarded, [wave.id])) > 0) demand(ctx, 'admin')
+      await execute(tx, retry, [wave.id])
+    }
     const result = await presentWave(tx, ctx.caller, moved)
     const object = { type: 'wave' as const, id: wave.id, name: wave.secret }
     return { result, audit: { object, detail: { version: wave.version } } }

@@ -29,9 +29,16 @@ export const appLogs: Api['appLogs'] = async (ctx, { ref, vpc, service, follow =
   const first = await pods().catch(refuseAway)
   const source: Source = { kubernetes, follow, blot: await blotterOf(ctx, app.id) }
   const output = new PassThrough({ encoding: 'utf8' })
-  const signal = ctx.request.ended ?? new AbortController().signal
+  const over = new AbortController()
+  const signal = AbortSignal.any([over.signal, ...(ctx.request.ended ? [ctx.request.ended] : [])])
   const isRead = () => !follow || signal.aborted || output.destroyed
-  void readAll(first.items).finally(() => output.end())
+  // Values that are not known any more, as once it is sealed, cannot be blotted out: then it ends.
+  void readAll(first.items)
+    .catch(() => undefined)
+    .finally(() => {
+      over.abort()
+      output.end()
+    })
   return output
 
   async function readAll(items: Found<'Pod'>[]) {
@@ -47,8 +54,10 @@ export const appLogs: Api['appLogs'] = async (ctx, { ref, vpc, service, follow =
     // A rollout brings other pods, which are read from their beginning, and other values.
     while (!isRead()) {
       await sleep(lookMs, undefined, { signal }).catch(() => undefined)
-      source.blot = await blotterOf(ctx, app.id).catch(() => source.blot)
+      if (!(await ctx.request.stillCounts?.())) break
+      // First the pods, then the values that they may have.
       const found = await pods().catch(() => undefined)
+      source.blot = await blotterOf(ctx, app.id)
       if (found) reading.push(...readNew(found.items))
     }
     await Promise.all(reading)
@@ -115,7 +124,7 @@ const bagsOf = statement<BagAt>(
   'logs.bags',
   `select distinct s.id, s.name, b.version
    from release_bags b join apps a on a.id = b.app_id join secrets s on s.id = b.secret_id
-   where b.app_id = $1 and b.release in (a.release, a.live_release, a.rejected_release)
+   where b.app_id = $1 and (b.release in (a.release, a.live_release, a.rejected_release) or b.release >= coalesce(a.live_release, 0))
    union
    select s.id, s.name, s.version from secrets s
    where s.id in (select secret_id from secret_uses where app_id = $1 union select secret_id from secret_links where app_id = $1)`,

@@ -104,7 +104,11 @@ function decideBack(app: DueApp, rollout: OpenRollout, look: Look): Decision {
   if ('services' in look && look.services.every(({ state }) => state === 'live'))
     return {
       steps: ['rolled_back'],
-      services: services.map((service) => ({ ...service, state: 'rolled_back' as const })),
+      services: services.map((service) => ({
+        ...service,
+        state: 'rolled_back' as const,
+        ready: look.services.find(({ name }) => name === service.name)?.ready ?? 0,
+      })),
       message: `${what}. Release ${app.release} runs again.`,
       isFinished: true,
       live: app.release,
@@ -128,9 +132,10 @@ const write = statement<Recorded>(
    where o.id = $1 and o.finished_at is null and exists (select from apps a where a.id = $2 and a.id = o.app_id and a.release = $3)
    returning (extract(epoch from (now() - o.created_at)) * 1000)::float8 as saved_ms`,
 )
+// What was rejected is still what was saved: staged.
 const settle = statement(
   'delivery.settle',
-  `update apps set release = coalesce($2, release), live_release = coalesce($3, live_release),
+  `update apps set release = coalesce($2, release), live_release = coalesce($3, live_release), staged = staged or $2::int is not null,
      rejected_release = case when $5 then $4 else rejected_release end
    where id = $1`,
 )

@@ -204,7 +204,7 @@ export function describeDelivery(startPlace: () => Promise<Place>, timeoutMs?: n
       expect(await app.pods()).toEqual(before)
       const view = await app.view()
       expect(view).toMatchObject({ release: 2, liveRelease: 2 })
-      expect(view.rejected).toContain('release 3')
+      expect(view.rejected).toContain('Release 3')
       expect(await app.set('good-canary-3')).toMatchObject({ state: 'live', previousRelease: 2 })
       expect(await app.view()).toMatchObject({ rejected: null })
     })

@@ -1,5 +1,5 @@
 import { isFinal, type RolloutState } from '@1ctl/contract/rollouts'
-import { startWaveRollout } from '../apps/waves.ts'
+import { startWaveRollouts } from '../apps/waves.ts'
 import type { Platform } from '../context.ts'
 import { type Database, execute, row, rows, statement, type Tx, transaction } from '../store/database.ts'
 
@@ -45,8 +45,9 @@ async function moveWave(platform: Platform, tx: Tx, id: string): Promise<void> {
   const wave = await row(tx, find, [id])
   if (!wave) return
   const next = nextOf(wave)
-  if ('apps' in next) for (const appId of next.apps) await startWaveRollout(platform, wave.organization_id, id, appId)
-  else await end(platform, platform.db, wave, next)
+  if ('apps' in next) {
+    if (next.apps.length > 0) await startWaveRollouts(platform, wave.organization_id, id, next.apps)
+  } else await end(platform, platform.db, wave, next)
 }
 
 async function end({ announcer }: Platform, db: Database, wave: Wave, { state, message }: Ending): Promise<void> {

@@ -85,6 +85,7 @@ async function serve(platform: Platform, mounted: Mounted, request: FastifyReque
       }
     }
     const ctx = admit(platform, route, caller, { request: facts, answer })
+    if (route.stream) facts.stillCounts = () => stillCounts(platform, route, credentialOf(request, facts, mounted))
     // Refuses while sealed.
     if (route.needsKeys) platform.keys.master()
     if (caller?.token?.expiresAt) reply.header('x-satusky-token-expires-at', caller.token.expiresAt)
@@ -217,6 +218,19 @@ export function tokenOf({ headers }: FastifyRequest): string | undefined {
   const key = headers['x-satusky-api-key']
   if (typeof key === 'string' && key !== '') return key
   return /^bearer +(\S+)$/i.exec(headers.authorization ?? '')?.[1]
+}
+
+async function stillCounts(platform: Platform, route: Route, credential: Credential | undefined): Promise<boolean> {
+  if (!credential) return false
+  try {
+    const caller = toCaller(credential.kind, await findCaller(platform.db, credential))
+    admit(platform, route, caller, {} as never)
+    if (route.needsKeys) platform.keys.master()
+    return true
+  } catch (error) {
+    if (error instanceof Refusal) return false
+    throw error
+  }
 }
 
 async function findWithRows({ db }: Platform, { statements, values }: Query, { kind, hash }: Credential) {

@@ -187,11 +187,13 @@ async function ensureBag(
   return { ...found, isNew: made === 1 } as Granted<typeof found & { isNew: boolean }, 'secrets:write'>
 }
 
+// Where the app uses the bag already, as files or by a link, that is how it uses it.
 const attach = statement(
   'secrets.attach',
   `insert into secret_uses (app_id, secret_id, mode, position)
    select $1, $2, 'envFrom', greatest(coalesce(max(position) + 1, 0), 1000) from secret_uses where app_id = $1 and service = '' and mode = 'envFrom'
-   on conflict do nothing`,
+   having not exists (select from secret_uses where app_id = $1 and secret_id = $2)
+     and not exists (select from secret_links where app_id = $1 and secret_id = $2)`,
 )
 
 export const secretPatch: Api['secretPatch'] = async (ctx, { ref, appId, vpc, set, unset, note, rollout }) => {
@@ -280,12 +282,21 @@ const changeBag = (
   change(ctx, async (tx) => {
     // What decides which versions pods run is decided in turn; the bag's own row is locked after that.
     await lockOrganization(tx, ctx.caller.organization.id)
-    const edited = plan(await find(tx))
+    const found = await find(tx)
+    const edited = plan(found)
     if (!edited.write) return { result: answerOf(edited, nothingFollows), audit: auditOf(edited, detail) }
     await execute(tx, writeVersion(edited.write.extent), edited.write.values)
+    if (edited.changes.removed.length > 0) await execute(tx, checkLinks)
     const followed = await followBag(tx, ctx.caller, { ...edited.bag, scope: scopeOf(edited.bag) }, choice)
-    return { result: answerOf(edited, followed), audit: auditOf(edited, detail) }
+    const { used_by, status } = await lockBag(tx, found)
+    return {
+      result: answerOf({ ...edited, bag: { ...edited.bag, used_by, status } }, followed),
+      audit: auditOf(edited, detail),
+    }
   })
+
+// A key that is linked is refused as such, before apps are asked what they make of it.
+const checkLinks = statement('secrets.checkLinks', 'set constraints secret_links_secret_id_key_fkey immediate')
 
 const answerOf = ({ bag, changes, write }: Edited, followed: Followed) => ({
   ...presentBag(bag),
@@ -318,8 +329,9 @@ export const secretDelete: Api['secretDelete'] = async (ctx, { ref, ...where }) 
   refuseManaged(bag)
   await change(ctx, async (tx) => {
     await lockOrganization(tx, ctx.caller.organization.id)
+    const { used_by } = await lockBag(tx, bag)
     const running = await row(tx, runningIn, [bag.id])
-    if (running && bag.used_by === 0)
+    if (running && used_by === 0)
       throw new Refusal('secret_in_use', `Pods of "${running.app}" still run with "${bag.name}".`, {
         hint: `Roll out what is staged first: 1ctl deploy redeploy ${running.app}`,
         details: { usedBy: [{ app: running.app }] },
