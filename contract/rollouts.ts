@@ -61,7 +61,7 @@ const rollout = rolloutSummary.extend({
       name: z.string(),
       state,
       ready: z.int().meta({
-        description: 'pods that are ready: of the new release, or once it was rolled back, of the one before',
+        description: 'pods on the new release that are ready',
       }),
       wanted: z.int(),
       reason: z.string().nullable().meta({ description: "the pod's own: CrashLoopBackOff …" }),

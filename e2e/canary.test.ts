@@ -36,7 +36,7 @@ const takesNone = words(`
 const commandsWithoutValues = words(`
   admin prove, admin rekey, admin rotate-master, admin seal, admin status, admin unseal, audit list, audit verify, auth login,
   auth logout, auth status, completion, config show, deploy delete, deploy deploy, deploy env, deploy list, deploy redeploy,
-  deploy releases, deploy rollback, deploy status, env import, env list, env set, env unset, help, logs, member invite, member list, member remove, member role, org create,
+  deploy releases, deploy rollback, deploy status, env attach, env detach, env import, env list, env set, env unset, help, logs, member invite, member list, member remove, member role, org create,
   org delete, org list, org rename, org show, profile create, profile delete, profile list, profile show, profile use,
   secret delete, secret deploy, secret get, secret history, secret keys, secret list, secret unset, secret usage, status, token create,
   token delete, token disable, token enable, token get, token list, token rotate, user sessions list, user sessions revoke,

@@ -21,6 +21,7 @@ export type App = AppRow & {
   updated_at: string
   updated_by: string
   services: FrozenService[] | null
+  serving: Record<string, number>
   last: (Omit<Rollout, 'app_id' | 'app' | 'vpc'> & { services: ServiceReceipt[] }) | null
   rejection: string | null
 }
@@ -36,7 +37,7 @@ export type ServiceReceipt = {
 
 const appColumns = `
   a.id, a.organization_id, a.vpc_id, v.name as vpc, v.namespace, v.protected, a.name, a.spec, a.release, a.live_release, a.rejected_release,
-  a.staged, a.on_failure, a.created_at, a.updated_at, a.updated_by,
+  a.staged, a.serving, a.on_failure, a.created_at, a.updated_at, a.updated_by,
   (select r.services from releases r where r.app_id = a.id and r.number = a.release) as services,
   (select row_to_json(newest) from (
      select id, release, state, cause, created_at, created_by, finished_at, services
@@ -60,7 +61,7 @@ export const presentApp = (app: App) => ({
       image: service.image,
       port: service.port ?? null,
       replicas: service.replicas,
-      ready: seen?.ready ?? 0,
+      ready: app.serving[service.name] ?? 0,
       state: seen?.state ?? null,
     }
   }),

@@ -10,6 +10,8 @@ export type ServiceState = {
   state: 'applied' | 'rolling' | 'live' | 'failed'
   ready: number
   wanted: number
+  /** pods that are ready, on whatever release */
+  serving: number
   /** in the cluster's own words: of a failure, or of what it waits for now */
   reason: string | null
   message: string | null
@@ -44,7 +46,8 @@ export function serviceState(
     .filter(({ metadata }) => metadata.labels[labels.service] === name && metadata.labels[labels.template] === hash)
     .filter(({ metadata }) => !metadata.deletionTimestamp)
   const ready = Math.min(wanted, pods.filter(({ pod }) => pod?.isReady).length)
-  const facts = { name, ready, wanted, reason: null, message: null, pod: null }
+  const serving = seen?.status?.readyReplicas ?? 0
+  const facts = { name, ready, wanted, serving, reason: null, message: null, pod: null }
   if (!seen || !isSeen(seen)) return { ...facts, state: 'applied' }
   if (isComplete(seen, wanted)) return { ...facts, ready: wanted, state: 'live' }
 

@@ -18,6 +18,7 @@ export type DueApp = AppAt & {
   release: number
   liveRelease: number | null
   services: FrozenService[]
+  serving: Record<string, number>
   bags: Omit<BagObject, 'object'>[]
   rollout: OpenRollout | null
 }
@@ -51,7 +52,7 @@ const leaseEnd = () => Date.now() + leaseSeconds * 1000
 const load = statement<Omit<DueApp, 'claim'>>(
   'delivery.load',
   `select a.id, a.name, a.organization_id as "organizationId", a.vpc_id as "vpcId", v.namespace, a.tries, a.release,
-     a.live_release as "liveRelease", r.services,
+     a.live_release as "liveRelease", a.serving, r.services,
      (select coalesce(json_agg(json_build_object('id', s.id, 'name', s.name, 'version', b.version,
         'scope', case when s.app is not null then 'app' when s.vpc_id is not null then 'vpc' else 'org' end,
         'fingerprint', left(encode(sha256(convert_to(coalesce((

@@ -13,6 +13,7 @@ const app = (rollout: Partial<OpenRollout> | null, release = 5): DueApp => ({
   tries: 0,
   release,
   liveRelease: 4,
+  serving: {},
   services: [{ name: 'api', image: 'x', replicas: 2, security: 'baseline', env: [], files: [] }],
   bags: [],
   rollout: rollout && {
@@ -27,7 +28,7 @@ const app = (rollout: Partial<OpenRollout> | null, release = 5): DueApp => ({
   },
 })
 const seen = (state: ServiceState['state'], more: Partial<ServiceState> = {}): Look => ({
-  services: [{ name: 'api', state, ready: 0, wanted: 2, reason: null, message: null, pod: null, ...more }],
+  services: [{ name: 'api', state, ready: 0, wanted: 2, serving: 0, reason: null, message: null, pod: null, ...more }],
 })
 const sealed: Look = { obstacle: 'pending', reason: 'Sealed', message: 'The server is sealed.' }
 const invalid: Look = { obstacle: 'failed', reason: 'Invalid', message: 'no such memory' }

@@ -104,11 +104,7 @@ function decideBack(app: DueApp, rollout: OpenRollout, look: Look): Decision {
   if ('services' in look && look.services.every(({ state }) => state === 'live'))
     return {
       steps: ['rolled_back'],
-      services: services.map((service) => ({
-        ...service,
-        state: 'rolled_back' as const,
-        ready: look.services.find(({ name }) => name === service.name)?.ready ?? 0,
-      })),
+      services: services.map((service) => ({ ...service, state: 'rolled_back' as const })),
       message: `${what}. Release ${app.release} runs again.`,
       isFinished: true,
       live: app.release,

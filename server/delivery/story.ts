@@ -205,6 +205,7 @@ export function describeDelivery(startPlace: () => Promise<Place>, timeoutMs?: n
       const view = await app.view()
       expect(view).toMatchObject({ release: 2, liveRelease: 2 })
       expect(view.rejected).toContain('Release 3')
+      await eventually(async () => (await app.view()).services[0]?.ready === 2)
       expect(await app.set('good-canary-3')).toMatchObject({ state: 'live', previousRelease: 2 })
       expect(await app.view()).toMatchObject({ rejected: null })
     })

@@ -3,10 +3,11 @@ import { Wiped } from '../keys/envelope.ts'
 import { ClusterAway, KubernetesError } from '../kubernetes/errors.ts'
 import type { DeliveryMetrics } from '../observe/metrics.ts'
 import { Refusal } from '../refusal.ts'
+import { execute, statement } from '../store/database.ts'
 import type { Cause, Cluster } from './cluster.ts'
 import { IncompleteRelease, labels, type Timing, type Workload } from './desired.ts'
 import { explain } from './explain.ts'
-import { type Patience, serviceState } from './observe.ts'
+import { type Patience, type ServiceState, serviceState } from './observe.ts'
 import type { DueApp } from './queue.ts'
 import { bringAbout, Foreign, NotYet, sweep } from './reconcile.ts'
 import { decide, isGoingBack, type Look, record, recordRecovery } from './rollout.ts'
@@ -29,6 +30,7 @@ export type Next = { afterMs: number } | 'again' | 'backOff' | 'never'
 export async function tend(tending: Tending, app: DueApp, cause: Cause | undefined): Promise<Next> {
   const { platform, metrics } = tending
   const { look, workloads } = await lookAt(tending, app, cause)
+  if ('services' in look) await noteServing(platform, app, look.services)
   const decision = decide(app, look)
   const isRecorded = decision !== undefined && (await record(platform, metrics, app, decision))
   // Another release has taken its place, or is to.
@@ -46,6 +48,15 @@ export async function tend(tending: Tending, app: DueApp, cause: Cause | undefin
   if (!app.rollout && isLive && app.liveRelease !== app.release) await recordRecovery(platform, app)
   if (isLive) await sweep(platform.db, tending.cluster, app, workloads)
   return 'never'
+}
+
+const serving = statement('delivery.serving', 'update apps set serving = $2 where id = $1')
+/** What people look for first: how many pods answer now. */
+async function noteServing({ db, announcer }: Platform, app: DueApp, services: ServiceState[]): Promise<void> {
+  const seen = services.map(({ name, serving }): [string, number] => [name, serving])
+  if (seen.every(([name, count]) => app.serving[name] === count)) return
+  await execute(db, serving, [app.id, JSON.stringify(Object.fromEntries(seen))])
+  announcer.announce(app.organizationId, 'app')
 }
 
 /** While a rollout is on its way: what matters is told by events, this is for what is judged by time. */

@@ -10,6 +10,8 @@ alter table apps
   add column staged boolean not null default false,
   -- the release that the pods did not take, until another is live
   add column rejected_release integer,
+  -- how many pods of each service are ready, on whatever release, as the delivery loop saw it last
+  add column serving jsonb not null default '{}',
   add column on_failure text not null default 'rollback' check (on_failure in ('rollback', 'keep')),
   add column updated_at timestamptz not null default now(),
   add column updated_by text not null default '',
