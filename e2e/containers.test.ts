@@ -110,7 +110,7 @@ describe('the built server', needs('cluster', 'containers', 'kubectl'), () => {
     test('brings a key that the command line creates, and takes it from pods and cluster when it is unset (S0)', async () => {
       const { vpc, namespace } = await newVpc('cli')
       const folder = newFolder()
-      const command = JSON.stringify(waiter.command)
+      const command = JSON.stringify(['/bin/sh', '-c', `echo "with $DATABASE_PASSWORD, $JWT_SECRET"; ${wait}`])
       const file = `[app]\nname = "web"\nvpc = "${vpc}"\nimage = "${waiter.image}"\ncommand = ${command}\n`
       writeFileSync(join(folder, 'satusky.toml'), file)
       const environment = async () => environmentOf(place, (await podsOf(namespace, 'web'))[0]!)
@@ -121,6 +121,7 @@ describe('the built server', needs('cluster', 'containers', 'kubectl'), () => {
       await oneCtl(folder, 'secret', 'create', '--kv', 'DATABASE_PASSWORD=hunter2', '--kv', 'JWT_SECRET=abc123')
       expect(await environment()).toEqual({ DATABASE_PASSWORD: 'hunter2', JWT_SECRET: 'abc123' })
       expect(await secrets()).toEqual([['app.web.web-secrets.v1', 'DATABASE_PASSWORD', 'JWT_SECRET']])
+      expect(await oneCtl(folder, 'logs')).toMatch(/with \*\*\*, \*\*\*$/m)
       await oneCtl(folder, 'secret', 'unset', '-k', 'DATABASE_PASSWORD')
       expect(await environment()).toEqual({ JWT_SECRET: 'abc123' })
       await eventually(async () => JSON.stringify(await secrets()) === '[["app.web.web-secrets.v2","JWT_SECRET"]]')
@@ -152,13 +153,33 @@ describe('the built server', needs('cluster', 'containers', 'kubectl'), () => {
       expect(rejected.services[0]!.logs).toEqual(['starting', 'cannot reach ***'])
       expect(JSON.stringify(rejected)).not.toContain('canary')
       await eventually(async () => (await uids()).join() === before.join(), 60_000)
-      expect((await client.appView({ ref: app.id })).rejected).toContain(`release ${rejected.release}`)
+      expect((await client.appView({ ref: app.id })).rejected).toMatch(/^Release 3 failed: web: CrashLoopBackOff/)
       expect((await client.secretView({ ref: 'creds', appId: app.id })).status).toBe('rejected')
 
       expect(await change('postgres://app:canary-3@good-host/app')).toMatchObject({ state: 'live' })
       expect(await client.appView({ ref: app.id })).toMatchObject({ rejected: null })
       for (const pod of await podsOf(namespace, 'web'))
         expect(await environmentOf(place, pod)).toEqual({ DATABASE_URL: 'postgres://app:canary-3@good-host/app' })
+    })
+
+    test('changes a shared secret app after app, and stops at the first whose pods do not take it', async () => {
+      const { client } = product
+      const { vpc, namespace } = await newVpc('waves')
+      await client.secretPut({ name: 'shared', vpc, data: { MODE: 'good' } })
+      const command = ['/bin/sh', '-c', `[ "$MODE" = good ] || exit 1; ${wait}`]
+      const names = ['one', 'two', 'three']
+      for (const name of names) await deploy(client, { ...waiter, command, name, vpc, envFrom: ['shared'] })
+      const uids = async () => (await Promise.all(names.map((name) => podsOf(namespace, name)))).flat().map(uidOf)
+      const before = await uids()
+      expect(before).toHaveLength(3)
+      const { wave } = await client.secretPatch({ ref: 'shared', vpc, set: { MODE: 'bad' }, rollout: 'now' })
+      const stopped = await eventually(async () => {
+        const found = await client.waveView({ id: wave! })
+        return found.state !== 'running' && found
+      }, 90_000)
+      expect(stopped.state).toBe('stopped')
+      expect(stopped.apps.map(({ state }) => state)).toEqual(['rolled_back', null, null])
+      await eventually(async () => (await uids()).join() === before.join(), 60_000)
     })
 
     test.for(['Deployment', 'Secret'] as const)('leaves a %s alone that is not its own, and names it', async (kind) => {
@@ -330,47 +351,70 @@ describe('the built server', needs('cluster', 'containers', 'kubectl'), () => {
 
   describe('when the API server', () => {
     test('hangs, leaves a rollout pending; when it is back, each change arrives once', async () => {
-      await survives('frozen', { away: () => place.cluster.freezeApi(), back: () => place.cluster.thawApi() })
+      const app = await changedApp('frozen')
+      const begun = await app.change('two')
+      await app.receiptIn(begun, 'rolling')
+      place.cluster.freezeApi()
+      const meanwhile = await app.change('three')
+      try {
+        expect((await app.receiptIn(meanwhile, 'pending')).message).toContain('away')
+      } finally {
+        place.cluster.thawApi()
+      }
+      const receipt = await over(product.client, meanwhile)
+      expect(receipt.steps.map(({ state }) => state)).toEqual(['stored', 'pending', 'applied', 'rolling', 'live'])
+      expect(await over(product.client, begun)).toMatchObject({ state: 'superseded', supersededBy: meanwhile })
+      await app.expectOnce(['one', 'two', 'three'])
     })
 
-    test('stops in the midst of a rollout, leaves it pending; when it is back, each change arrives once', async () => {
-      await survives('stopped', { away: () => place.cluster.stopApi(), back: () => place.cluster.startApi() })
+    test('stops in the midst of a rollout, leaves it pending and finishes it when it is back', async () => {
+      const app = await changedApp('stopped')
+      const begun = await app.change('two')
+      await app.receiptIn(begun, 'rolling')
+      await place.pause()
+      try {
+        expect((await app.receiptIn(begun, 'pending')).message).toContain('away')
+      } finally {
+        await place.restart()
+      }
+      const states = (await over(product.client, begun)).steps.map(({ state }) => state)
+      expect(states.slice(0, 4)).toEqual(['stored', 'applied', 'rolling', 'pending'])
+      expect(states.at(-1)).toBe('live')
+      await app.expectOnce(['one', 'two'])
     })
   })
 
-  async function survives(name: string, { away, back }: Record<'away' | 'back', () => void | Promise<void>>) {
+  /** An app that runs with the value "one". */
+  async function changedApp(name: string) {
     const { client } = product
     const { vpc, namespace } = await newVpc(name)
-    const { app } = await deploy(client, { ...waiter, name: 'api', vpc, replicas: 2 })
+    const { app } = await deploy(client, { ...waiter, name, vpc, replicas: 2 })
     const change = async (value: string) => {
       const keyValues = [{ key: 'KEY', value }]
       return (await client.secretPut({ deploymentId: app.id, name: 'creds', keyValues })).rollouts[0]!.id
     }
     await over(client, await change('one'))
     const pods = await followPods(namespace)
-    const begun = await change('two')
-    await eventually(async () => (await client.rolloutView({ id: begun })).state === 'rolling')
-    await away()
-    const meanwhile = await change('three')
-    try {
-      const waiting = await eventually(async () => {
-        const found = await client.rolloutView({ id: meanwhile })
-        return found.state === 'pending' && found
-      }, 60_000)
-      expect(waiting.message).toContain('away')
-    } finally {
-      await back()
+    return {
+      change,
+      receiptIn: (id: string, state: string) =>
+        eventually(async () => {
+          const found = await client.rolloutView({ id })
+          return found.state === state && found
+        }, 60_000),
+      /** Nothing of all that was changed was done twice, and the last of it is what runs. */
+      expectOnce: async (values: string[]) => {
+        const found = await podsOf(namespace, name)
+        expect(found).toHaveLength(2)
+        for (const pod of found) expect(await environmentOf(place, pod)).toEqual({ KEY: values.at(-1) })
+        const secrets = async () => (await place.list('Secret', namespace)).map(({ metadata }) => metadata.name)
+        await eventually(async () => (await secrets()).join() === `app.${name}.creds.v${values.length}`, 60_000)
+        const deployment = await place.kubernetes.get('Deployment', { namespace, name })
+        // The deploy, and one for each change.
+        expect(deployment.metadata.generation).toBe(1 + values.length)
+        expectNoneInVain(pods.stop(), 2)
+      },
     }
-    const receipt = await over(client, meanwhile)
-    expect(receipt.steps.map(({ state }) => state)).toEqual(['stored', 'pending', 'applied', 'rolling', 'live'])
-    expect(await over(client, begun)).toMatchObject({ state: 'superseded', supersededBy: meanwhile })
-    for (const pod of await podsOf(namespace, 'api')) expect(await environmentOf(place, pod)).toEqual({ KEY: 'three' })
-    const secrets = async () => (await place.list('Secret', namespace)).map(({ metadata }) => metadata.name)
-    await eventually(async () => (await secrets()).join() === 'app.api.creds.v3', 60_000)
-    const deployment = await place.kubernetes.get('Deployment', { namespace, name: 'api' })
-    // The deploy, and one for each of the three changes.
-    expect(deployment.metadata.generation).toBe(4)
-    expectNoneInVain(pods.stop(), 2)
   }
 
   async function newVpc(vpc: string) {
@@ -455,11 +499,11 @@ function expectNoneInVain(pods: Pod[], replicas: number): void {
   for (const [runs, count] of counts) expect(count, runs).toBeLessThanOrEqual(replicas)
 }
 
-/** Waits to be stopped. */
-const waiter = {
-  image: busyboxImage,
-  command: ['/bin/sh', '-c', 'trap "exit 0" TERM; sleep 100000 & wait'],
-}
+const uidOf = ({ metadata }: Pod) => metadata.uid
+
+/** Until it is stopped. */
+const wait = 'trap "exit 0" TERM; sleep 100000 & wait'
+const waiter = { image: busyboxImage, command: ['/bin/sh', '-c', wait] }
 
 /** Answers "hello", or does not start where its database is on "bad-host". */
 const web = {
