@@ -136,7 +136,7 @@ describe('a rollout is waited for', () => {
     expect((await run('deploy list')).stdout).toMatch(new RegExp(`${app} +default +rejected +\\d/1 +v1 `))
     expect(await run(`deploy status ${app}`)).toMatchObject({
       code: 7,
-      stdout: expect.stringMatching(/\n {2}rejected: release 2: .*ImagePullBackOff/),
+      stdout: expect.stringMatching(/\n {2}rejected: Release 2 failed: .*ImagePullBackOff/),
     })
 
     const program = await run(`deploy --name ${app} ${failing} -o json`)
@@ -215,7 +215,7 @@ describe('at a terminal', needsTerminal, () => {
     await signIn()
     const { code, screen } = await inTerminal(
       machine,
-      `deploy --name ${app} --image acme/api:1.0 --replicas 2 ${slowly(3000)}`,
+      `deploy --name ${app} --image acme/api:1.0 --replicas 2 ${slowly(6000)}`,
       [],
     )
     expect(code, screen).toBe(0)
@@ -229,7 +229,7 @@ describe('at a terminal', needsTerminal, () => {
   test('Ctrl-C ends the waiting, not the rollout', async () => {
     const app = newName()
     await signIn()
-    const { code, screen } = await inTerminal(machine, `deploy --name ${app} --image acme/api:1.0 ${slowly(3000)}`, [
+    const { code, screen } = await inTerminal(machine, `deploy --name ${app} --image acme/api:1.0 ${slowly(6000)}`, [
       ['0/1 ready', '\u0003'],
     ])
     expect(code).toBe(130)
@@ -449,6 +449,21 @@ test('rollback, redeploy, stage, releases, delete', async () => {
 })
 
 describe('1ctl env', () => {
+  test('attaches whole secrets and detaches them again, which frees them', async () => {
+    const app = await newApp()
+    write('satusky.toml', `[app]\nname = "${app}"\n`)
+    await run('secret create --shared --name whole --kv WHOLE_KEY=canary')
+    expect((await run('env attach whole')).stdout).toMatch(new RegExp(`^✓ ${app}: whole attached\n✓ ${app} v2 live`))
+    expect(await environmentOf(app)).toEqual({ WHOLE_KEY: 'org.whole.v1/WHOLE_KEY' })
+    const refused = await run('secret delete whole --shared -y')
+    expect(refused).toMatchObject({ code: 6, stderr: expect.stringContaining(`1ctl env detach`) as string })
+    expect((await run('env detach whole')).stdout).toContain('whole detached')
+    expect(await environmentOf(app)).toEqual({})
+    expect((await run('env detach whole')).code).toBe(3)
+    expect((await run('env attach none-such')).code).toBe(3)
+    expect((await run('secret delete whole --shared -y')).code).toBe(0)
+  })
+
   test('sets, links, lists and removes variables; pods get them', async () => {
     const app = await newApp()
     write('satusky.toml', `[app]\nname = "${app}"\n`)
