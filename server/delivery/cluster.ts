@@ -88,8 +88,16 @@ export function openCluster(
   let isKnown = false
 
   const tell = (cause: Cause, { kind, metadata }: Pick<Seen, 'kind' | 'metadata'>) => {
-    if (kind === 'Namespace') changed(cause, metadata.name)
-    else changed(cause, metadata.namespace, metadata.labels[labels.app])
+    const { namespace, name } = metadata
+    if (kind === 'Namespace') return changed(cause, name)
+    const app = metadata.labels[labels.app]
+    // A shared one was deleted, say: who needs it should not wait for all others to be looked at. Of many at once, all are.
+    const users =
+      kind === 'Secret' && app === undefined && cause === 'watch'
+        ? picture.all('Deployment', namespace).filter((seen) => secretsTakenBy(seen).includes(name))
+        : []
+    for (const seen of users) changed(cause, namespace, seen.metadata.labels[labels.app])
+    if (users.length === 0) changed(cause, namespace, app)
   }
   const put = (cause: Cause, object: Seen) => {
     if (picture.put(object)) tell(cause, object)
@@ -384,6 +392,17 @@ function podOf({ spec, status }: Found<'Pod'>): SeenPod {
     containers: [...(status?.initContainerStatuses ?? []), ...(status?.containerStatuses ?? [])],
     since: Date.now(),
   }
+}
+
+const secretsTaken = new WeakMap<Seen, string[]>()
+
+/** The names of the Secrets that a Deployment or a pod takes. Found once: after each rollout, all of a namespace are asked. */
+export function secretsTakenBy(seen: Seen): string[] {
+  const known = seen.pod?.secrets ?? secretsTaken.get(seen)
+  if (known) return known
+  const found = seen.spec ? secretsIn((seen.spec as { template: { spec: PodSpec } }).template.spec) : []
+  secretsTaken.set(seen, found)
+  return found
 }
 
 /** The names of the Secrets that pods of this template take. */

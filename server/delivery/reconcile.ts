@@ -3,7 +3,7 @@ import { KubernetesError } from '../kubernetes/errors.ts'
 import type { PodSpec } from '../kubernetes/kinds.ts'
 import { type Database, rows, statement } from '../store/database.ts'
 import type { Cluster, Seen, Watched } from './cluster.ts'
-import { isOurs, secretsIn } from './cluster.ts'
+import { isOurs, secretsIn, secretsTakenBy } from './cluster.ts'
 import {
   annotations,
   type BagObject,
@@ -189,7 +189,7 @@ const foreign = (kind: Watched, namespace: string, name: string) =>
 const usedIn = (workloads: Workload[]) =>
   new Set(workloads.flatMap((workload) => (workload.kind === 'Deployment' ? secretsIn(podSpecOf(workload)) : [])))
 
-const podSpecOf = (deployment: Seen | Workload) =>
+const podSpecOf = (deployment: Workload) =>
   'spec' in deployment ? (deployment['spec'] as { template: { spec: PodSpec } }).template.spec : { containers: [] }
 
 /** What is in the cluster of a live app and should not be any more: services that left it, and secrets that nothing needs. */
@@ -216,10 +216,9 @@ const pinned = statement<{ pin: string }>(
  */
 export async function sweepSecrets(db: Database, cluster: Cluster, namespace: string): Promise<void> {
   const { picture } = cluster
-  const named = new Set([
-    ...picture.all('Deployment', namespace).flatMap((seen) => secretsIn(podSpecOf(seen))),
-    ...picture.all('Pod', namespace).flatMap(({ pod }) => pod?.secrets ?? []),
-  ])
+  const named = new Set<string>()
+  for (const kind of ['Deployment', 'Pod'] as const)
+    for (const seen of picture.all(kind, namespace)) for (const name of secretsTakenBy(seen)) named.add(name)
   const unnamed = picture
     .all('Secret', namespace)
     .filter(({ metadata }) => !named.has(metadata.name) && !metadata.deletionTimestamp)
