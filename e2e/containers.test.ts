@@ -175,7 +175,8 @@ describe('the built server', needs('cluster', 'containers', 'kubectl'), () => {
       const { wave } = await client.secretPatch({ ref: 'shared', vpc, set: { MODE: 'bad' }, rollout: 'now' })
       const stopped = await eventually(async () => {
         const found = await client.waveView({ id: wave! })
-        return found.state !== 'running' && found
+        // It stops at the failure, and the way back takes a moment more.
+        return found.apps.some(({ state }) => state === 'rolled_back') && found
       }, 90_000)
       expect(stopped.state).toBe('stopped')
       expect(stopped.apps.map(({ state }) => state)).toEqual(['rolled_back', null, null])

@@ -49,26 +49,27 @@ async function blotterOf(platform: Platform, { organizationId, bags }: DueApp): 
 
 type Pod = NonNullable<ServiceState['pod']>
 
-async function lastLines(
-  { kubernetes }: Cluster,
+/**
+ * Of the container that runs now, or of the one before it: a kubelet keeps the last that ended, and which of the two that is depends on the
+ * moment. Of one that is gone already it answers 200, and says so where the lines would be.
+ */
+export async function lastLines(
+  { kubernetes }: Pick<Cluster, 'kubernetes'>,
   { namespace, name, hasRestarted }: Pod,
   blot: Blot,
 ): Promise<string[]> {
-  try {
-    const stream = await kubernetes.logs({ namespace, name }, { tail: linesMax, previous: hasRestarted })
-    const text = await endOf(stream)
-    return (
-      text
-        .split('\n')
-        .filter((line) => line.trim() !== '')
-        .slice(-linesMax)
-        // Cut only then: half a value would not be known.
-        .map((line) => blot(line).slice(0, lineLengthMax))
-    )
-  } catch {
-    // A container that never ran has none; and the reason is known without.
-    return []
+  for (const previous of [hasRestarted, !hasRestarted]) {
+    try {
+      const text = await endOf(await kubernetes.logs({ namespace, name }, { tail: linesMax, previous }))
+      const lines = text.split('\n').filter((line) => line.trim() !== '')
+      // Cut only then: half a value would not be known.
+      if (lines.length > 0 && !/^unable to retrieve container logs for \S+$/.test(lines.join()))
+        return lines.slice(-linesMax).map((line) => blot(line).slice(0, lineLengthMax))
+    } catch {
+      // A container that never ran has none; and the reason is known without.
+    }
   }
+  return []
 }
 
 async function endOf(stream: Readable): Promise<string> {
