@@ -3,7 +3,7 @@ import { apiBase } from '@1ctl/contract'
 import { ApiError, type Client, createClient } from '@1ctl/contract/client'
 import { table } from '@1ctl/contract/table'
 import { afterEach, expect, test } from 'vitest'
-import { boot, cleanUp, newFolder, readBootstrap, ready, type Running } from './processes.ts'
+import { boot, cleanUp, newFolder, type Running, readBootstrap, ready } from './processes.ts'
 
 afterEach(cleanUp)
 
