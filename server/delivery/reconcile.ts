@@ -203,11 +203,14 @@ export async function sweep(db: Database, cluster: Cluster, app: DueApp, workloa
   await sweepSecrets(db, cluster, namespace)
 }
 
+// Only what is asked about: a namespace may have thousands, and each app of it asks.
 const pinned = statement<{ pin: string }>(
   'delivery.pinned',
   `select distinct b.secret_id || ' ' || b.version as pin
-   from vpcs v join apps a on a.vpc_id = v.id join release_bags b on b.app_id = a.id and b.release in (a.release, a.live_release)
-   where v.namespace = $1`,
+   from unnest($2::uuid[], $3::int[]) as want (secret_id, version)
+   join release_bags b on b.secret_id = want.secret_id and b.version = want.version
+   join apps a on a.id = b.app_id and b.release in (a.release, a.live_release)
+   join vpcs v on v.id = a.vpc_id and v.namespace = $1`,
 )
 
 /**
@@ -223,9 +226,13 @@ export async function sweepSecrets(db: Database, cluster: Cluster, namespace: st
     .all('Secret', namespace)
     .filter(({ metadata }) => !named.has(metadata.name) && !metadata.deletionTimestamp)
   if (unnamed.length === 0) return
-  const pins = new Set((await rows(db, pinned, [namespace])).map(({ pin }) => pin))
-  const unused = unnamed.filter(
-    ({ metadata }) => !pins.has(`${metadata.labels[labels.secret]} ${metadata.labels[labels.version]}`),
-  )
+  // What has other labels than we write is pinned by nothing.
+  const asked = unnamed.filter((seen) => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12} \d{1,9}$/.test(pinOf(seen)))
+  const ids = asked.map(({ metadata }) => metadata.labels[labels.secret])
+  const versions = asked.map(({ metadata }) => Number(metadata.labels[labels.version]))
+  const pins = new Set((await rows(db, pinned, [namespace, ids, versions])).map(({ pin }) => pin))
+  const unused = unnamed.filter((seen) => !pins.has(pinOf(seen)))
   await Promise.all(unused.map((seen) => cluster.remove(seen)))
 }
+
+const pinOf = ({ metadata }: Seen) => `${metadata.labels[labels.secret]} ${metadata.labels[labels.version]}`
