@@ -655,7 +655,7 @@ describe('keys that are there', () => {
     expect({ code, stderr }).toEqual({
       code: 6,
       stderr: expect.stringMatching(
-        `^Error: Secret "used" is in use by ${app.name}.\nFix: Remove the references first.\n`,
+        `^Error: Secret "used" is in use by ${app.name}.\nFix: Remove the references first: 1ctl env (?:unset \\w+|detach used) --app ${app.name}\n`,
       ),
     })
     expect(JSON.parse((await run(`secret delete used -d ${app.id} --json`)).stderr).error.details.usedBy).toMatchObject(

@@ -225,13 +225,13 @@ export async function inUse(
   const what = keys === 'all' ? `Secret "${bag.name}"` : `A key of "${bag.name}"`
   const by = usedBy.map(({ app, variable }) => (variable ? `${app} (${variable})` : app)).join(', ')
   return new Refusal('secret_in_use', `${what} is in use by ${by || 'an app'}.`, {
-    hint: hintOf(usedBy[0]),
+    hint: hintOf(bag, usedBy[0]),
     details: { usedBy },
   })
 }
 
-function hintOf(use: Awaited<ReturnType<typeof usesOf>>[0] | undefined): string {
+function hintOf({ name }: Pick<Bag, 'name'>, use: Awaited<ReturnType<typeof usesOf>>[0] | undefined): string {
   if (!use) return 'Remove the references first.'
-  const what = use.variable ? `env unset ${use.variable}` : 'env detach <secret>'
+  const what = use.variable ? `env unset ${use.variable}` : `env detach ${name}`
   return `Remove the references first: 1ctl ${what} --app ${use.app}`
 }
