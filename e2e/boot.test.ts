@@ -234,7 +234,7 @@ describe('a database of your own', () => {
     const server = boot({ 'data-dir': dataDir }, { env: { DATABASE_URL: await newDatabase() } })
     await ready(server)
     expect((await call(readBootstrap(dataDir), '/auth/me')).body.role).toBe('owner')
-    expect(readdirSync(dataDir)).toEqual(['bootstrap.json', 'master.key'])
+    expect(readdirSync(dataDir)).toEqual(['bootstrap.json', 'cluster', 'kubeconfig', 'master.key'])
     expect(postgresOf(server.pid)).toEqual([])
   })
 
@@ -334,7 +334,7 @@ describe('the embedded database', () => {
     const next = boot({ 'data-dir': dataDir })
     await ready(next)
     expect((await call(readBootstrap(dataDir), '/auth/me')).status).toBe(200)
-    expect(readdirSync(dataDir)).toEqual(['bootstrap.json', 'master.key', 'postgres'])
+    expect(readdirSync(dataDir)).toEqual(['bootstrap.json', 'cluster', 'kubeconfig', 'master.key', 'postgres'])
   })
 })
 
