@@ -41,7 +41,7 @@ describe('--seal manual', () => {
     await first.says(/^1ctl: sealed: operators open it with 1ctl admin unseal$/m)
     const shares = first.stdout().match(/^1ctl-share-[0-9a-f-]+$/gm) ?? []
     expect(shares).toHaveLength(3)
-    expect(readdirSync(dataDir)).toEqual(['bootstrap.json'])
+    expect(readdirSync(dataDir)).toEqual(['bootstrap.json', 'cluster', 'kubeconfig'])
     const value = 'a value from before'
     const url = readBootstrap(dataDir)
     expect((await call(url, '/secrets')).body.error.code).toBe('sealed')

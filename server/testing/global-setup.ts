@@ -24,7 +24,7 @@ export default async function setup(project: TestProject) {
     dataDir,
     progress: () => undefined,
     exited: (reason) => console.error(`PostgreSQL ended: ${reason}`),
-    settings: { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off', max_connections: '200' },
+    settings: { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off', max_connections: '500' },
   })
   const { database, ...server } = postgres.connection
   const admin = openDatabase({ ...server, database }, () => undefined)
