@@ -119,7 +119,7 @@ async function followOne(first: Summary, watch: Watch): Promise<Ended> {
     if (isOver(receipt)) return { first, receipt }
     const left = watch.deadline - performance.now()
     if (left <= 0) return { first, receipt }
-    receipt = await viewPatiently(watch, id, left)
+    receipt = await viewPatiently(watch, id, left, receipt.revision)
   }
 }
 
@@ -146,12 +146,12 @@ async function followWave(id: string, watch: Watch, waitTimeout: number) {
 
 export const isOver = (receipt: Pick<Receipt, 'finishedAt'>) => receipt.finishedAt !== null
 
-/** The receipt at its next change, or after `waitMs`. */
-function viewPatiently(watch: Watch, id: string, waitMs: number): Promise<Receipt> {
+/** The receipt at its next change (at once if it is not the one of `since`), or after `waitMs`. */
+function viewPatiently(watch: Watch, id: string, waitMs: number, since?: number): Promise<Receipt> {
   return patiently(watch, async () => {
     // Whole seconds, well within the time that an answer may take.
     const wait = Math.floor(Math.min(waitMs, 25_000, watch.timeoutMs - 5000) / 1000)
-    if (wait >= 1) return watch.api.rolloutView({ id, wait })
+    if (wait >= 1) return watch.api.rolloutView({ id, wait, since })
     await sleep(Math.min(waitMs, 500))
     return watch.api.rolloutView({ id })
   })

@@ -69,6 +69,7 @@ const rollout = rolloutSummary.extend({
       logs: z.array(z.string()).meta({ description: 'its last lines, known values of secrets blotted out' }),
     }),
   ),
+  revision: z.int().meta({ description: 'counts its changes' }),
   message: z.string().nullable().meta({ description: 'how it ended, or what it waits for, in words' }),
   supersededBy: z.string().nullable().meta({ description: 'rol_…' }),
   wave: z.string().nullable().meta({ description: 'wav_…' }),
@@ -117,6 +118,13 @@ export const rollouts = {
     honorsLimits: true,
     query: z.strictObject({
       wait: z.coerce.number().int().min(0).max(limits.rolloutWaitSecondsMax).optional(),
+      since: z.coerce
+        .number()
+        .int()
+        .min(0)
+        .max(2_147_483_647)
+        .optional()
+        .meta({ description: 'the revision seen last: answers at once if it is not the one of now' }),
     }),
     output: rollout,
     errors: ['rollout_not_found'],

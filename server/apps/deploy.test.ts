@@ -596,6 +596,22 @@ describe('releases', () => {
   })
 })
 
+describe('a receipt', () => {
+  test('that is waited for answers at its next change, and at once if that has come already', async () => {
+    const name = fresh()
+    const client = server.client()
+    const id = (await client.deploy({ name, image })).rollout?.id ?? ''
+    const { revision } = await client.rolloutView({ id })
+    const waiting = client.rolloutView({ id, wait: 20, since: revision })
+    await client.deploy({ name, image: 'acme/api:2.0' })
+    expect(await waiting).toMatchObject({ state: 'superseded', revision: revision + 1 })
+    const next = (await client.deploy({ name, image: 'acme/api:3.0' })).rollout?.id ?? ''
+    const seen = await client.rolloutView({ id: next })
+    await server.db.query("update rollouts set state = 'applied', revision = revision + 1 where finished_at is null")
+    expect(await client.rolloutView({ id: next, wait: 20, since: seen.revision })).toMatchObject({ state: 'applied' })
+  })
+})
+
 describe('deleting an app', () => {
   test('asks for its name, frees its secrets, and leaves a note of what must go in the cluster', async () => {
     const [name, bag] = [fresh(), fresh('bag')]

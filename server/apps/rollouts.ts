@@ -61,10 +61,13 @@ async function rolloutFor(ctx: Ctx<'read'>, ref: string): Promise<Receipt> {
   return found
 }
 
-export const rolloutView: Api['rolloutView'] = async (ctx, { id, wait = 0 }) => {
+export const rolloutView: Api['rolloutView'] = async (ctx, { id, wait = 0, since }) => {
   const first = await rolloutFor(ctx, id)
-  const isOver = wait === 0 || first.finished_at !== null
-  return presentReceipt(isOver ? first : await nextOf(ctx, first, wait * 1000))
+  // What changed between two questions of a client is news to it.
+  const isNews = since !== undefined && since !== first.revision
+  return presentReceipt(
+    isNews || wait === 0 || first.finished_at !== null ? first : await nextOf(ctx, first, wait * 1000),
+  )
 }
 
 /** The receipt at its next change, or as it is when the time is over. */
@@ -110,6 +113,7 @@ function presentReceipt(receipt: Receipt) {
       ms: Math.max(0, Math.round(Date.parse(at) - stored)),
     })),
     services: receipt.services,
+    revision: receipt.revision,
     message: receipt.message,
     supersededBy: receipt.superseded_by && encodeId('rollout', receipt.superseded_by),
     wave: receipt.wave_id && encodeId('wave', receipt.wave_id),
