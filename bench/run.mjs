@@ -4,13 +4,14 @@
 //   npm run bench -- --save    also writes what was measured to baselines.json
 //
 // A part is a file in parts/ with a function `figures`, which returns rows of the table:
-//   { name, value, unit?, atLeast?, atMost?, note? }
+//   { name, value, unit?, atLeast?, atMost?, note? }    or { name, missing }, with why it could not be measured
+// A part's `write`, where it has one, gets its rows as they are shown when they are saved.
 // The machine has other things to do, so prefer a ratio to something that ran at the same time (compare.mjs) to an absolute figure.
 import { execFileSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { availableParallelism, cpus, totalmem } from 'node:os'
 import { parseArgs } from 'node:util'
-import { cleanUp, postgresVersion } from './servers.mjs'
+import { cleanUp, interrupt, postgresVersion } from './servers.mjs'
 
 if (process.platform !== 'linux') fail('The bench reads CPU time and memory from /proc: run it on Linux.')
 const options = { save: { type: 'boolean', default: false } }
@@ -22,7 +23,7 @@ if (parts.length === 0) fail(`There is no part "${wanted.join(' ')}" in bench/pa
 
 const file = new URL('baselines.json', import.meta.url)
 const baselines = existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : {}
-for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => void cleanUp().then(() => process.exit(1)))
+for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => void interrupt().then(() => process.exit(1)))
 
 const table = [['figure', 'measured', 'target', 'verdict', 'baseline']]
 const before = new Set()
@@ -30,13 +31,15 @@ for (const part of parts) {
   console.error(`Measuring ${part} …`)
   const saved = baselines[part]
   try {
-    const { figures } = await import(`./parts/${part}.mjs`)
+    const { figures, write } = await import(`./parts/${part}.mjs`)
     const measured = await figures()
-    table.push(...measured.map((figure) => rowOf(figure, saved?.figures[figure.name])))
+    const shown = measured.map((figure) => rowOf(figure, saved?.figures[figure.name]))
+    table.push(...shown)
     if (saved) before.add(`Baseline: ${circumstances(saved)}`)
     if (values.save) {
-      const rounded = measured.map(({ name, value }) => [name, round(value)])
+      const rounded = measured.flatMap(({ name, value }) => (value === undefined ? [] : [[name, round(value)]]))
       baselines[part] = { ...now(), figures: Object.fromEntries(rounded) }
+      write?.(shown, circumstances(now()))
     }
   } catch (error) {
     console.error(error)
@@ -50,8 +53,9 @@ console.log(`\nMeasured: ${circumstances(now())}`)
 for (const line of before) console.log(line)
 if (values.save) writeFileSync(file, `${JSON.stringify(baselines, null, 2)}\n`)
 
-function rowOf({ name, value, unit = '', atLeast, atMost, note }, baseline) {
+function rowOf({ name, value, missing, unit = '', atLeast, atMost, note }, baseline) {
   const show = (number) => `${round(number).toLocaleString('en-US')} ${unit}`.trim()
+  if (missing) return [name, `not measured: ${missing}`, '', '', baseline === undefined ? '' : show(baseline)]
   const target = atLeast !== undefined ? `≥ ${show(atLeast)}` : atMost !== undefined ? `≤ ${show(atMost)}` : ''
   const missed = value < atLeast || value > atMost
   const verdict = target && (missed ? 'missed' : 'ok')

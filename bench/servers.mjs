@@ -10,13 +10,16 @@ export const root = join(import.meta.dirname, '..')
 /** The product's own packages, so that a peer runs the same versions of them. */
 export const productRequire = createRequire(join(root, 'server/package.json'))
 
-/** The server over a PostgreSQL of its own, durable as in production: what bootstrap.json says, and where to find its database. */
-export async function startProduct() {
-  const dataDir = temporaryFolder()
-  const server = await startServer('server/dist/main.js', '--data-dir', dataDir, '--port', '0')
+/**
+ * The server over a PostgreSQL of its own, durable as in production: what bootstrap.json says, and where to find its database.
+ * With a `dataDir` that another one had before, it goes on with what is there.
+ */
+export async function startProduct({ dataDir = temporaryFolder(), args = [] } = {}) {
+  const server = await startServer('server/dist/main.js', '--data-dir', dataDir, '--port', '0', ...args)
   const product = {
     ...JSON.parse(readFileSync(join(dataDir, 'bootstrap.json'), 'utf8')),
     ...server,
+    dataDir,
     database: { host: join(dataDir, 'postgres'), port: 5432, user: 'satusky', database: 'satusky' },
     postgresPid: Number.parseInt(readFileSync(join(dataDir, 'postgres/postmaster.pid'), 'utf8'), 10),
   }
@@ -32,8 +35,8 @@ export let postgresVersion = ''
 export const startBare = ({ database }) => startServer('bench/bare.mjs', JSON.stringify(database))
 
 async function startServer(...command) {
-  const { pid, said } = start(process.execPath, command)
-  return { pid, url: await said(/ready at (\S+)/) }
+  const { pid, said, stop } = start(process.execPath, command)
+  return { pid, stop, url: await said(/ready at (\S+)/) }
 }
 
 /** Where we want to know what the API does not tell. */
@@ -46,12 +49,13 @@ export async function select({ database }, text, values) {
   return rows
 }
 
-export async function call({ apiUrl, token }, path, body) {
+export async function call({ apiUrl, token }, path, body, method = body ? 'POST' : 'GET') {
   const answer = await fetch(apiUrl + path, {
+    method,
     headers: { 'x-satusky-api-key': token, ...(body && { 'content-type': 'application/json' }) },
-    ...(body && { method: 'POST', body: JSON.stringify(body) }),
+    ...(body && { body: JSON.stringify(body) }),
   })
-  if (!answer.ok) throw new Error(`${path} answered ${answer.status}: ${await answer.text()}`)
+  if (!answer.ok) throw new Error(`${method} ${path} answered ${answer.status}: ${await answer.text()}`)
   return answer.json()
 }
 
@@ -66,6 +70,7 @@ export const environment = { PATH: process.env.PATH, HOME: process.env.HOME, NOD
 
 /** A program; `said` waits for words of it and returns the match, or its first group. */
 export function start(command, args) {
+  if (isInterrupted) throw new Error('Interrupted.')
   const child = spawn(command, args, { cwd: root, env: environment, stdio: ['ignore', 'pipe', 'pipe'] })
   const { stop, ended } = stopAtEnd(child)
   let output = ''
@@ -88,18 +93,28 @@ function stopAtEnd(child) {
     child.kill()
     return ended
   }
-  cleanUps.push(stop)
+  atEnd(stop)
   return { stop, ended }
 }
 
 export function temporaryFolder() {
   const folder = mkdtempSync(join(tmpdir(), '1ctl-bench-'))
-  cleanUps.push(() => rmSync(folder, { recursive: true, force: true }))
+  atEnd(() => rmSync(folder, { recursive: true, force: true }))
   return folder
 }
 
 const cleanUps = []
+let isInterrupted = false
+
+/** What was done later is undone earlier. */
+export const atEnd = (undo) => cleanUps.push(undo)
 
 export async function cleanUp() {
   for (const undo of cleanUps.splice(0).reverse()) await undo()
+}
+
+/** On Ctrl-C, in the middle of a part: it must not go on to start what nobody would stop. */
+export async function interrupt() {
+  isInterrupted = true
+  await cleanUp()
 }

@@ -15,7 +15,7 @@ const { outputFiles } = await build({
   format: 'esm',
   define: { 'import.meta.dirname': JSON.stringify(import.meta.dirname) },
 })
-export const { startCluster } = await import(
+export const { startCluster, clusterNeeds, busyboxImage } = await import(
   `data:text/javascript;base64,${Buffer.from(outputFiles[0].contents).toString('base64')}`
 )
 
