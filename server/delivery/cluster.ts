@@ -99,8 +99,13 @@ export function openCluster(
     for (const seen of users) changed(cause, namespace, seen.metadata.labels[labels.app])
     if (users.length === 0) changed(cause, namespace, app)
   }
+  /** What we are creating, and what a watch told of it before we had the answer: our own write, mostly, and that is no news. */
+  const creating = new Map<string, Seen | undefined>()
   const put = (cause: Cause, object: Seen) => {
-    if (picture.put(object)) tell(cause, object)
+    if (!picture.put(object)) return
+    const key = `${object.kind} ${keyOf(object.metadata)}`
+    if (creating.has(key)) creating.set(key, object)
+    else tell(cause, object)
   }
   const drop = (cause: Cause, kind: Watched, ref: { namespace?: string; name: string; uid?: string }) => {
     const before = picture.drop(kind, ref)
@@ -261,7 +266,18 @@ export function openCluster(
     },
     async create(manifest) {
       const { kind, metadata } = manifest
-      wrote(manifest, await writing('create', kind, metadata.namespace, kubernetes.create(manifest)))
+      const key = `${kind} ${keyOf(metadata)}`
+      creating.set(key, undefined)
+      let version: string | undefined
+      try {
+        const after = await writing('create', kind, metadata.namespace, kubernetes.create(manifest))
+        version = after.resourceVersion
+        wrote(manifest, after)
+      } finally {
+        const told = creating.get(key)
+        creating.delete(key)
+        if (told && told.metadata.resourceVersion !== version) tell('watch', told)
+      }
     },
     async apply(manifest, force) {
       const { kind, metadata } = manifest
