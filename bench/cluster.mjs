@@ -8,13 +8,21 @@ import { atEnd, environment, temporaryFolder } from './servers.mjs'
 
 export { busyboxImage }
 
-/** With a node where this machine can have one; otherwise `noNode` says why not, and pods stay pending. */
+/** Why this machine can have no cluster at all. */
+export const noCluster = clusterNeeds({ node: false })
+
+/** With a node where this machine can have one, and kubectl; otherwise `noRollouts` says why pods do not start, or have no peer. */
 export async function startCluster() {
   const [cluster, noNode] = await startWithNode()
   atEnd(() => cluster.stop())
   const { call, watch, close } = apiOf(cluster.kubeconfig)
   atEnd(close)
-  return { kubeconfig: cluster.kubeconfig, noNode, call, watch, kubectl: kubectlFor(cluster.kubeconfig) }
+  const kubectl = kubectlFor(cluster.kubeconfig)
+  const noKubectl = await kubectl(['version', '--client']).then(
+    () => undefined,
+    () => 'no kubectl here: install kubectl',
+  )
+  return { kubeconfig: cluster.kubeconfig, noRollouts: noNode ?? noKubectl, call, watch, kubectl }
 }
 
 async function startWithNode() {

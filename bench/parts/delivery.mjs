@@ -2,7 +2,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { loadavg } from 'node:os'
 import { join } from 'node:path'
-import { startCluster } from '../cluster.mjs'
+import { noCluster, startCluster } from '../cluster.mjs'
 import { untilReady, untilSecret } from '../delivery/changes.mjs'
 import { bags, firstDelivery } from '../delivery/many.mjs'
 import { repairs } from '../delivery/repairs.mjs'
@@ -17,6 +17,7 @@ let kubernetesVersion = ''
 let load = 0
 
 export async function figures() {
+  if (noCluster) return [{ name: 'delivery', missing: noCluster }]
   load = loadavg()[0]
   const cluster = await startCluster()
   kubernetesVersion = (await cluster.call('GET', '/version')).gitVersion
@@ -25,10 +26,10 @@ export async function figures() {
 
   samples.secret = await untilSecret(product, cluster, 150)
   const secretRows = rowsOfSecret(samples.secret)
-  if (!cluster.noNode) samples.ready = await untilReady(product, cluster, 20)
+  if (!cluster.noRollouts) samples.ready = await untilReady(product, cluster, 20)
   const readyRows = samples.ready
     ? rowsOfReady(samples.ready)
-    : [{ name: 'saved → every pod ready', missing: cluster.noNode }]
+    : [{ name: 'saved → every pod ready', missing: cluster.noRollouts }]
 
   const many = await firstDelivery(product, cluster, args)
   const sharedRow = rowOfShared(await sharedBag(many.product, cluster, { count: 100, rounds: 5 }))
@@ -144,9 +145,10 @@ function rowOfShared(rounds) {
 
 /** The pictures, and the page that shows them beside the table. */
 export function write(rows, circumstances) {
+  const { secret, ready } = samples
+  if (!secret) return
   const folder = join(root, 'docs/figures')
   mkdirSync(folder, { recursive: true })
-  const { secret, ready } = samples
   const picture = (file, content) => writeFileSync(join(folder, file), histogram(content))
   picture('saved-to-secret.svg', {
     title: 'From the change until the Secret is in the API server',
